@@ -261,6 +261,15 @@ async def test_the_page_says_that_the_backend_is_away_and_goes_on_when_it_is_bac
         await expect(page.get_by_role("link", name="i-1")).to_be_visible()
         place.is_away = False
         await expect(page.get_by_role("alert")).to_have_count(0)
+        await page.get_by_role("link", name="i-1").click()
+        await page.get_by_role("button", name="Send an update…").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Update (the name of the handler)").fill("wish")
+        place.is_away = True
+        await dialog.get_by_role("button", name="Send an update").click()
+        # Nobody sends it again by itself.
+        await expect(dialog.get_by_role("alert")).to_have_text("Error: the store does not answer")
+        await expect(dialog.get_by_label("Id (empty: a new one)")).to_have_value("")
 
 
 async def test_the_page_goes_on_when_the_inspector_is_back_and_shows_nothing_twice(

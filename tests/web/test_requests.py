@@ -18,6 +18,7 @@ from outlast.core.entries import Entry
 from outlast.core.errors import StorageUnavailable
 from outlast.core.exports import read_export
 from outlast.ports.durability.backend import Backend
+from outlast.web import acting
 from outlast.web.acting import ACTIONS
 from tests.web.desk import WORKFLOWS, Echo, Idle, Trip
 from tests.web.site import IN_THIS_PROCESS, SERVERS, Site, inspected, url_of
@@ -378,6 +379,28 @@ async def test_the_journal_is_searched_as_a_whole_and_as_people_write_a_text(
     found = await quick.read("records", id="e-1", search=text)
     assert "execution_started" in [one["record"]["type"] for one in found["records"]]
     assert len(json.dumps(found)) < 50_000
+
+
+async def test_an_update_that_no_worker_answers_is_sent_once_and_answered_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acting, "UPDATE_SECONDS", 0.2)
+    async with outlast.connect("memory:") as backend, inspected(backend) as site:
+        await backend.start(Trip, "Ada", id="t-1")
+        sent = (await site.act("update", id="t-1", name="add_wish", arguments='["quiet"]')).json()
+        assert "no worker has answered it yet" in sent["done"]
+        async with backend.worker(WORKFLOWS):
+            monkeypatch.setattr(acting, "UPDATE_SECONDS", 30)
+            again = {"arguments": '["quiet"]', "update_id": sent["update_id"]}
+            assert (await site.act("update", id="t-1", name="add_wish", **again)).json()["result"] == 1
+            asked = await site.act("query", id="t-1", name="wished")
+            assert asked.json()["result"] == ["quiet"]
+
+
+async def test_a_request_that_is_too_large_is_refused_by_the_inspectors_own_limit(quick: Site) -> None:
+    refused = await quick.act("signal", id="i-1", name="wish", arguments="x" * acting.BODY_BYTES_MAX)
+    assert refused.status_code == 413
+    assert refused.json()["error"]["message"].startswith("A request to the inspector has at most 16,777,216")
 
 
 class _Away:

@@ -22,7 +22,7 @@ const FORMS = {
     title: "Send an update",
     when: isOpen,
     says: () => "A worker runs the handler once; its answer is shown here.",
-    fields: [name("Update"), args()],
+    fields: [name("Update"), args(), { name: "update_id", label: "Id (empty: a new one)" }],
   },
   query: {
     title: "Ask a query",
@@ -87,7 +87,8 @@ function Form({ id, verb, form, model, onClose, onDone }) {
       const done = await act(verb, { id, ...given });
       setOutcome({ done });
       onDone(done.done);
-      if (!("result" in done)) onClose();
+      if (verb === "update") setGiven({ ...given, update_id: done.update_id ?? "" });
+      else if (!("result" in done)) onClose();
     } catch (error) {
       setOutcome({ error });
     }
@@ -104,7 +105,7 @@ function Form({ id, verb, form, model, onClose, onDone }) {
       </p>
     </form>
     <${Trouble} error=${outcome.error} />
-    ${outcome.done && "result" in outcome.done && html`<div role="status"><p>${outcome.done.done}</p><${Value} of=${outcome.done.result} label="answer" /></div>`}
+    ${outcome.done && html`<div role="status"><p>${outcome.done.done}</p>${"result" in outcome.done && html`<${Value} of=${outcome.done.result} label="answer" />`}</div>`}
   <//>`;
 }
 
