@@ -76,6 +76,15 @@ class Stammer:
         return (await outlast.Runner.run(outlast.Agent(model="m", name="clerk"), "go", session)).text
 
 
+@workflow.define(name="family")
+class Family:
+    """Starts a child."""
+
+    @workflow.entrypoint
+    async def run(self) -> Any:
+        return await workflow.execute_child(Echo.run, "hello")
+
+
 @workflow.define(name="steered")
 class Steered:
     """Asks a person, and runs an agent that people talk to."""
@@ -97,7 +106,7 @@ async def backend() -> AsyncIterator[Backend]:
     """A backend in this process, with a worker."""
     async with (
         outlast.connect("memory:") as opened,
-        opened.worker([*office.WORKFLOWS, Echo, Stammer, Steered]),
+        opened.worker([*office.WORKFLOWS, Echo, Stammer, Steered, Family]),
     ):
         yield opened
 
@@ -226,6 +235,15 @@ async def test_the_text_of_an_attempt_that_was_given_up_is_struck_through(
     await execution.result()
     await expect(page.locator("s", has_text="The train at noon is fr")).to_have_count(1)
     await expect(page.locator(".item.message")).to_contain_text("The train at noon is full.")
+
+
+async def test_a_parent_and_its_child_lead_to_each_other(page: Page, site: Site, backend: Backend) -> None:
+    await (await backend.start(Family, id="f-1")).result()
+    await page.goto(address(site, "f-1"))
+    await page.locator(".item.call").get_by_role("link").click()
+    await expect(page.get_by_text("Child of")).to_be_visible()
+    await page.get_by_role("link", name="f-1").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("f-1")
 
 
 async def test_what_people_say_is_in_the_conversation_and_in_the_timeline(

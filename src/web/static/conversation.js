@@ -3,7 +3,7 @@
 import { keyAt, textsIn } from "./model.js";
 import { Brief, LongText, Text, Value } from "./parts.js";
 import { read } from "./server.js";
-import { html, useCallback, useLoaded, useMemo, useRef } from "./view.js";
+import { addressOf, html, useCallback, useLoaded, useMemo, useRef } from "./view.js";
 import { Virtual } from "./virtual.js";
 import { timeOfDay } from "./words.js";
 
@@ -90,6 +90,7 @@ function Call({ of: item }) {
       <p class="what">Arguments</p><${Value} of=${item.arguments} label="arguments" />
       ${item.states.length > 1 && html`<p class="what"><${Text}>${item.states.join("; ")}<//></p>`}
     </details>
+    ${item.child && html`<p><a href=${addressOf(["executions", item.child])}><${Text}>${item.child}<//></a></p>`}
     ${item.to && (item.failure
       ? html`<p class="outcome bad"><span aria-hidden="true">→</span> <${Brief} of=${`${item.failure.kind}: ${item.failure.message}`} length="400" /></p>`
       : html`<div class="outcome"><span aria-hidden="true">→</span> <${LongOrBrief} of=${item.result} /></div>`)}`;

@@ -140,6 +140,7 @@ function Head({ about, model, state, isPast, carriers, difference, onPick }) {
         <span class="soft"> (${valid.prompt_tokens.toLocaleString("en")} in, ${valid.completion_tokens.toLocaleString("en")} out${lost.total_tokens ? `; ${lost.total_tokens.toLocaleString("en")} more are void` : ""})</span></dd></div>
       ${costIn(valid) && html`<div><dt>Cost</dt><dd><span class="cost">${costIn(valid)}</span>
         ${costIn(lost) && html`<span class="soft"> (${costIn(lost)} more are void)</span>`}</dd></div>`}
+      ${about.parent && html`<div><dt>Child of</dt><dd><a href=${addressOf(["executions", about.parent])}><${Text}>${about.parent}<//></a></dd></div>`}
       ${fork && html`<div><dt>Fork of</dt><dd><a href=${addressOf(["executions", fork.source])}><${Text}>${fork.source}<//></a> at position ${fork.source_position}
         <button class="quiet small" onClick=${() => onPick(difference)}>First difference: position ${difference}</button></dd></div>`}
       ${Object.entries(about.tags ?? {}).map(([name, value]) => html`<div key=${name}><dt><${Text}>${name}<//></dt><dd><${Text}>${value}<//></dd></div>`)}

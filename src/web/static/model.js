@@ -35,30 +35,30 @@ const BEGINS = {
   turn_started: (data) => ({ key: data.key, kind: "model", name: `turn ${data.turn}`, lane: laneOf(data) }),
   summary_started: (data) => ({ key: data.key, kind: "model", name: "summary", lane: laneOf(data) }),
   tool_called: (data) => ({ key: callOf(data), kind: "tool", name: data.tool, lane: laneOf(data) }),
-  approval_requested: (data) => ({ key: `${callOf(data)} approval`, kind: "wait", isApproval: true, name: `approval of ${data.tool}`, lane: laneOf(data) }),
+  approval_requested: (data) => ({ key: approvalOf(data), kind: "wait", isApproval: true, name: `approval of ${data.tool}`, lane: laneOf(data) }),
   activity_started: (data) => ({ key: data.key, kind: "tool", name: data.name, lane: CODE }),
   child_started: (data) => ({ key: data.key, kind: "tool", name: data.workflow, lane: CODE }),
   timer_started: (data) => ({ key: data.key, kind: "wait", name: "timer", lane: CODE }),
-  update_accepted: (data) => ({ key: `update ${data.id}`, kind: "tool", name: `update ${data.name}`, lane: CODE }),
+  update_accepted: (data) => ({ key: updateOf(data), kind: "tool", name: `update ${data.name}`, lane: CODE }),
 };
 
-/** The key of the span that an event ends, and whether it failed. */
+/** The key of the span that an event ends. */
 const FINISHES = {
-  model_replied: (data) => [data.key, false],
-  model_failed: (data) => [data.key, true],
-  summary_made: (data) => [data.key, false],
-  summary_failed: (data) => [data.key, true],
-  tool_returned: (data) => [callOf(data), false],
-  tool_failed: (data) => [callOf(data), true],
-  approval_given: (data) => [`${callOf(data)} approval`, false],
-  approval_denied: (data) => [`${callOf(data)} approval`, true],
-  activity_completed: (data) => [data.key, false],
-  activity_failed: (data) => [data.key, true],
-  child_completed: (data) => [data.key, false],
-  child_failed: (data) => [data.key, true],
-  timer_fired: (data) => [data.key, false],
-  update_completed: (data) => [`update ${data.id}`, false],
-  update_failed: (data) => [`update ${data.id}`, true],
+  model_replied: keyOf,
+  model_failed: keyOf,
+  summary_made: keyOf,
+  summary_failed: keyOf,
+  tool_returned: callOf,
+  tool_failed: callOf,
+  approval_given: approvalOf,
+  approval_denied: approvalOf,
+  activity_completed: keyOf,
+  activity_failed: keyOf,
+  child_completed: keyOf,
+  child_failed: keyOf,
+  timer_fired: keyOf,
+  update_completed: updateOf,
+  update_failed: updateOf,
 };
 
 /** Moments: events that take no time, in words. */
@@ -102,8 +102,20 @@ function laneOf(data) {
   return `${data.run}\n${data.agent}`;
 }
 
+function keyOf(data) {
+  return data.key;
+}
+
 function callOf(data) {
   return `${data.run}/${data.turn}/${data.call_id}`;
+}
+
+function approvalOf(data) {
+  return `${callOf(data)} approval`;
+}
+
+function updateOf(data) {
+  return `update ${data.id}`;
 }
 
 /** Return the approval of the call whose result came too late for its run: it does not wait any more. */
@@ -251,11 +263,11 @@ function takeEvent({ model, open, calls, live, before }, event) {
     model.spans.push(span);
   }
   if (FINISHES[kind]) {
-    const [key, hasFailed] = FINISHES[kind](data);
+    const key = FINISHES[kind](data);
     const span = open.get(key);
     if (span) {
       open.delete(key);
-      Object.assign(span, { to: position, ended: at, state: hasFailed ? "failed" : "done", end: event });
+      Object.assign(span, { to: position, ended: at, state: /failed|denied/.test(kind) ? "failed" : "done", end: event });
     }
     const call = calls.get(key);
     if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
@@ -311,7 +323,7 @@ function takeEvent({ model, open, calls, live, before }, event) {
       break;
     }
     case "child_started": {
-      const call = { position, at, sort: "call", key: data.key, tool: data.workflow, arguments: { child: data.child }, states: ["started"] };
+      const call = { position, at, sort: "call", key: data.key, tool: data.workflow, arguments: { child: data.child }, child: data.child, states: ["started"] };
       calls.set(data.key, call);
       model.talk.push(call);
       break;
