@@ -8,6 +8,7 @@ import { Machine, movesOf } from "./machine.js";
 import { firstDifference, modelReader, stepIn, withMore } from "./model.js";
 import { costIn } from "./money.js";
 import { Brief, Guard, Moment, Status, Text, Trouble, Value } from "./parts.js";
+import { Question } from "./questions.js";
 import { follow, read } from "./server.js";
 import { Timeline } from "./timeline.js";
 import { Tokens } from "./tokens.js";
@@ -95,6 +96,7 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
     <p role="status" class="said">${said}</p>
     <${Fate} about=${about} model=${model} isPast=${isPast} />
     ${!isPast && model.pending.map((one) => html`<${Guard} key=${one.position} what=${`The call of ${one.data.tool}`}><${Approval} of=${callIn(id, one)} readOnly=${readOnly} onDone=${done} /><//>`)}
+    ${!isPast && model.questions.map((one) => html`<${Guard} key=${one.position} what="The question"><${Question} of=${{ id, ...one.data, schema: one.data.answer_schema ?? {} }} readOnly=${readOnly} onDone=${done} /><//>`)}
     ${model.crashes.map((crash) => html`<${Crash} key=${crash.position} of=${crash} onPick=${pick} />`)}
     <${Travel} at=${at} last=${last} then=${then} onMove=${(position) => show({ at: position === last ? undefined : position })} />
     <div class="tabs" role="group" aria-label="Views of the execution">

@@ -46,7 +46,7 @@ export function Inbox({ readOnly }) {
         <button onClick=${() => setVerdict("deny")}>Deny ${picked.length}…</button>
       </div>`}
     </div>`}
-    <div class="cards">${questions.map((one) => html`<${Guard} key=${nameOf(one)} what=${`The question of ${one.id}`}><${Question} of=${one} readOnly=${readOnly} onDone=${decided} /><//>`)}</div>
+    <div class="cards">${questions.map((one) => html`<${Guard} key=${nameOf(one)} what=${`The question of ${one.id}`}><${Question} of=${one} readOnly=${readOnly} onDone=${decided} isLinked=${true} /><//>`)}</div>
     ${verdict && html`<${Decisions} verdict=${verdict} of=${picked} onClose=${() => setVerdict(undefined)} onDone=${decided} />`}
     <div class="cards">${waiting.map((one) => html`<${Guard} key=${nameOf(one)} what=${`The call of ${one.tool} in ${one.id}`}><${Approval} of=${one} readOnly=${readOnly} onDone=${decided} isLinked=${true}>
       ${!readOnly && waiting.length > 1 && html`<input type="checkbox" aria-label=${visible(`Choose the call of ${one.tool} in ${one.id}`)} checked=${chosen.has(nameOf(one))} onChange=${(event) => choose([nameOf(one)], event.target.checked)} />`}

@@ -38,6 +38,7 @@ const BEGINS = {
   approval_requested: (data) => ({ key: approvalOf(data), kind: "wait", isApproval: true, name: `approval of ${data.tool}`, lane: laneOf(data) }),
   activity_started: (data) => ({ key: data.key, kind: "tool", name: data.name, lane: CODE }),
   child_started: (data) => ({ key: data.key, kind: "tool", name: data.workflow, lane: CODE }),
+  question_asked: (data) => ({ key: questionOf(data), kind: "wait", isApproval: true, name: `question: ${data.question}`, lane: CODE }),
   timer_started: (data) => ({ key: data.key, kind: "wait", name: "timer", lane: CODE }),
   update_accepted: (data) => ({ key: updateOf(data), kind: "tool", name: `update ${data.name}`, lane: CODE }),
 };
@@ -57,6 +58,8 @@ const FINISHES = {
   child_completed: keyOf,
   child_failed: keyOf,
   timer_fired: keyOf,
+  question_answered: questionOf,
+  question_withdrawn: questionOf,
   update_completed: updateOf,
   update_failed: updateOf,
 };
@@ -112,6 +115,10 @@ function callOf(data) {
 
 function approvalOf(data) {
   return `${callOf(data)} approval`;
+}
+
+function questionOf(data) {
+  return `question ${data.key}`;
 }
 
 function updateOf(data) {
@@ -232,7 +239,9 @@ class Fold {
     model.runs = runsOf(model);
     model.lanes = lanesOf(model);
     model.open = [...this.open.values()];
-    model.pending = model.open.filter((span) => span.event.kind === "approval_requested").map((span) => span.event);
+    const asked = (kind) => model.open.filter(({ event }) => event.kind === kind).map(({ event }) => event);
+    model.pending = asked("approval_requested");
+    model.questions = asked("question_asked");
     return model;
   }
 }

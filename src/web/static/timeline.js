@@ -135,7 +135,7 @@ export function Timeline({ model, events, picked, onPick, difference }) {
           )}
           ${drawn.lanes.length === 0 && html`<p class="soft empty">Nothing was begun yet.</p>`}
           ${model.moments
-            .filter((moment) => moment.kind !== "handed_off" && isNear({ from: drawn.scale.at(moment.position), to: drawn.scale.at(moment.position) }))
+            .filter((moment) => !/handed_off|question/.test(moment.kind) && isNear({ from: drawn.scale.at(moment.position), to: drawn.scale.at(moment.position) }))
             .map((moment) => html`<button key=${moment.position} class="moment ${moment.isVoid ? "void" : ""} ${moment.kind}" tabindex="-1"
               style=${{ left: `${drawn.scale.at(moment.position)}px`, top: `${drawn.height}px` }}
               aria-label=${visible(moment.text)} title=${`${timeOfDay(moment.at)} ${visible(moment.text)}`} onClick=${() => onPick(moment.position)}></button>`)}
