@@ -2,7 +2,7 @@
 
 import { Dialog } from "./dialog.js";
 import { stepIn } from "./model.js";
-import { Text, Trouble, Value } from "./parts.js";
+import { LoadAll, Text, Trouble, Value } from "./parts.js";
 import { useReruns } from "./reruns.js";
 import { act, addressOfRequest, read } from "./server.js";
 import { Tagging } from "./tagging.js";
@@ -156,7 +156,7 @@ export function Fork({ id, event, model, onClose }) {
       ${under.length > 0 && html` Under way there, and run again: <${Text}>${under.map((span) => span.name).join(", ")}<//>.`}</p>
     <form onSubmit=${send}>
       <label>Fork after position<input type="number" min="1" max=${model.position} required value=${position} onInput=${(event) => setPosition(event.target.value)} /></label>
-      ${isCut && html`<p>What the step returned is large and stays as it is. <button type="button" class="quiet" onClick=${load}>Load all ${whole.bytes.toLocaleString("en")} bytes to edit it</button></p>`}
+      ${isCut && html`<p>What the step returned is large and stays as it is. <${LoadAll} bytes=${whole.bytes} onClick=${load}> to edit it<//></p>`}
       ${step && !isCut && html`<label>${step.key === "input" ? "Arguments of the workflow" : step.result === null ? "A result instead of the failure, as JSON (empty: none)" : "Result of the step, as JSON"}
         <textarea class="code" rows=${Math.min(14, edited.split("\n").length + 1)} spellcheck=${false} value=${edited} onInput=${(event) => setEdited(event.target.value)}></textarea></label>`}
       <label>Id of the fork (empty: a new one)<input value=${newId} onInput=${(event) => setNewId(event.target.value)} /></label>

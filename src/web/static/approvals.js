@@ -3,7 +3,7 @@
 import { Arguments } from "./forms.js";
 import { Dialog } from "./dialog.js";
 import { Each, useEach } from "./each.js";
-import { Brief, LongText, Text, Trouble } from "./parts.js";
+import { Brief, LoadAll, LongText, Text, Trouble } from "./parts.js";
 import { PersonField, usePerson } from "./person.js";
 import { act, read } from "./server.js";
 import { addressOf, html, useState } from "./view.js";
@@ -38,7 +38,7 @@ export function Approval({ of: given, readOnly, onDone, isLinked = false, childr
     ${isLinked && html`<p>in <a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a></p>`}
     ${of.bytes || of.arguments.length > EDITED_CHARACTERS
       ? html`<${LongText} label="arguments">${of.arguments}<//>
-        ${of.bytes && html`<button type="button" class="quiet" onClick=${() => read("approval", { id: of.id, call: of.key }).then(setOf, setError)}>Load all ${of.bytes.toLocaleString("en")} bytes</button>`}`
+        ${of.bytes && html`<${LoadAll} bytes=${of.bytes} onClick=${() => read("approval", { id: of.id, call: of.key }).then(setOf, setError)} />`}`
       : html`<${Arguments} text=${of.arguments} schema=${of.parameters} readOnly=${readOnly} onInput=${(text, fault) => setEdited({ text, fault })} />`}
     ${edited.fault && html`<p class="trouble" role="alert">${edited.fault}</p>`}
     ${!readOnly &&
@@ -62,7 +62,7 @@ export function Decisions({ verdict, of: calls, onClose, onDone }) {
   const [reason, setReason] = useState("");
   const [by] = usePerson();
   const verb = verdict === "allow" ? "Allow" : "Deny";
-  const { outcomes, isOver, isBusy, start, stop } = useEach(
+  const { outcomes, isOver, isBusy, start, exit } = useEach(
     fixed,
     (one) => act(verdict, { id: one.id, call: one.key, fingerprint: one.fingerprint, reason: reason || null, by: by || null }),
     { title: verb, what: "call", onDone, onClose },
@@ -79,7 +79,7 @@ export function Decisions({ verdict, of: calls, onClose, onDone }) {
       ${!isBusy && !isOver && html`<label>Reason${verdict === "deny" ? " (the models see it)" : ""}<input value=${reason} onInput=${(event) => setReason(event.target.value)} /></label><${PersonField} />`}
       <p class="buttons">
         ${!isOver && html`<button class=${verdict === "deny" ? "main grave" : "main"} disabled=${isBusy}>${verb} ${fixed.length}</button>`}
-        ${isBusy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button type="button" onClick=${onClose}>Close</button>`}
+        ${exit}
       </p>
     </form>
   <//>`;

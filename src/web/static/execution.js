@@ -7,7 +7,7 @@ import { Journal } from "./journal.js";
 import { Machine, movesOf } from "./machine.js";
 import { firstDifference, modelReader, stepIn, withMore } from "./model.js";
 import { costIn } from "./money.js";
-import { Brief, Guard, Moment, Status, Text, Trouble, Value } from "./parts.js";
+import { Brief, Guard, LoadAll, Moment, Status, Text, Trouble, Value } from "./parts.js";
 import { Question } from "./questions.js";
 import { follow, read } from "./server.js";
 import { Timeline } from "./timeline.js";
@@ -237,7 +237,7 @@ function Details({ id, event, model, picked, readOnly, onFork }) {
       Attempt ${one.attempt}, <time datetime=${one.at}>${timeOfDay(one.at)}</time>: <${Brief} of=${`${one.failure.kind}: ${one.failure.message}`} length="300" /></li>`)}</ol>`}
     ${event.data.failure && html`<${Failure} of=${event.data.failure} />`}
     <${Value} of=${shown.data} label="data of the event" />
-    ${event.bytes && !whole.event && html`<button class="quiet" onClick=${load}>Load all ${event.bytes.toLocaleString("en")} bytes</button>`}
+    ${event.bytes && !whole.event && html`<${LoadAll} bytes=${event.bytes} onClick=${load} />`}
     <${Trouble} error=${whole.error} />
     ${end && html`<h3>Ended at position ${end.position}: ${end.kind.replaceAll("_", " ")}</h3>
       ${end.data.failure ? html`<${Failure} of=${end.data.failure} />` : html`<${Value} of=${end.data.result ?? end.data} label="result" />`}`}

@@ -5,7 +5,7 @@ import { Guard, Trouble } from "./parts.js";
 import { PersonField } from "./person.js";
 import { Question } from "./questions.js";
 import { read } from "./server.js";
-import { html, useLoaded, useState } from "./view.js";
+import { html, useChosen, useLoaded, useState } from "./view.js";
 import { count, visible } from "./words.js";
 
 function nameOf(one) {
@@ -15,7 +15,7 @@ function nameOf(one) {
 export function Inbox({ readOnly }) {
   const { value, error, again } = useLoaded(() => read("inbox"), 3);
   const [said, setSaid] = useState("");
-  const [chosen, setChosen] = useState(new Set());
+  const [chosen, choose] = useChosen();
   const [verdict, setVerdict] = useState();
   const waiting = value?.approvals ?? [];
   const questions = value?.questions ?? [];
@@ -23,11 +23,6 @@ export function Inbox({ readOnly }) {
   const decided = (text) => {
     setSaid(text);
     again();
-  };
-  const choose = (names, isOn) => {
-    const changed = new Set(chosen);
-    for (const name of names) isOn ? changed.add(name) : changed.delete(name);
-    setChosen(changed);
   };
   return html`<section aria-labelledby="inbox">
     <h1 id="inbox">Waiting for a person</h1>

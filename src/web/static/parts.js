@@ -25,6 +25,11 @@ export function LongText({ children, label }) {
     html`<button class="quiet" onClick=${() => setWhole(true)}>Show all ${text.length.toLocaleString("en")} characters</button>`}`;
 }
 
+/** A button that loads what was cut. */
+export function LoadAll({ bytes, onClick, children }) {
+  return html`<button type="button" class="quiet" onClick=${onClick}>Load all ${bytes.toLocaleString("en")} bytes${children}</button>`;
+}
+
 /** Return a text in pieces of about one length, each of which ends with a line if it has several. */
 function piecesOf(text) {
   const pieces = [];

@@ -42,6 +42,17 @@ export function go(address, { quietly = false } = {}) {
   }
 }
 
+/** Return a set, empty at first, and a function that puts names into it or takes them out. */
+export function useChosen() {
+  const [chosen, setChosen] = useState(new Set());
+  const choose = (names, isOn) => {
+    const changed = new Set(chosen);
+    for (const name of names) isOn ? changed.add(name) : changed.delete(name);
+    setChosen(changed);
+  };
+  return [chosen, choose];
+}
+
 /** Return the place that the address names, now and when it changes. */
 export function usePlace() {
   const [place, setPlace] = useState(() => placeIn(location.hash));

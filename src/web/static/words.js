@@ -56,16 +56,18 @@ export function secondsBetween(from, to) {
   return (new Date(to) - new Date(from)) / 1000;
 }
 
-/** Return a date and a time of day where the reader is. */
-export function moment(at) {
+/** Return a time where the reader is, as ISO 8601 writes it. */
+export function localTime(at) {
   const date = new Date(at);
-  const two = (number) => String(number).padStart(2, "0");
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+  return new Date(date - 60_000 * date.getTimezoneOffset()).toISOString();
+}
+
+export function moment(at) {
+  return localTime(at).slice(0, 19).replace("T", " ");
 }
 
 export function timeOfDay(at) {
-  return `${moment(at).slice(11)}.${String(new Date(at).getMilliseconds()).padStart(3, "0")}`;
+  return localTime(at).slice(11, 23);
 }
 
 export function count(number, one, many = `${one}s`) {
