@@ -121,6 +121,8 @@ async def test_the_keyboard_alone_allows_a_call(
     await page.keyboard.press("ArrowRight")
     await expect(page.get_by_role("heading", name=re.compile("Position 4: tool called"))).to_be_visible()
     await page.keyboard.press("End")
+    await expect(page.get_by_role("button", name="completed", exact=True)).to_be_focused()
+    await page.keyboard.press("ArrowLeft")
     await expect(page.get_by_role("button", name=re.compile("print_ticket: done"))).to_be_focused()
 
 
