@@ -156,12 +156,13 @@ def decision_on(
     reason: str | None = None,
     edited_arguments: Mapping[str, Any] | None = None,
     by: str | None = None,
+    fingerprint: str | None = None,
 ) -> Decision:
-    """Return the decision about the call whose id or key is `call_id`.
+    """Return the decision about the call whose id or key is `call_id`; a `fingerprint` must be its own.
 
     Raises:
         DefinitionError: the verdict is neither "allow" nor "deny", or a denied call is given arguments.
-        NotPending: no call with that id waits, or several do.
+        NotPending: no call with that id waits, or several do, or it has another fingerprint.
         Unserialisable: the edited arguments are not a JSON object.
         InvalidArguments: the edited arguments do not fit the tool. Nothing is decided.
     """
@@ -172,6 +173,8 @@ def decision_on(
     found = [one for one in pending if call_id in (one.call_id, one.key)]
     if len(found) != 1:
         raise NotPending(execution_id, call_id, [one.key for one in found or pending], bool(found))
+    if fingerprint not in (None, found[0].fingerprint):
+        raise NotPending(execution_id, call_id, [found[0].key], changed=True)
     try:
         edited = None if edited_arguments is None else dict(edited_arguments)
         edited = kept(edited)

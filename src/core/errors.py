@@ -328,9 +328,16 @@ class NotPending(DurabilityError):
     call_id: str
     waiting: Sequence[str] = ()
     ambiguous: bool = False
+    changed: bool = False
+    """The call waits, and is not the one that was shown."""
 
     def wording(self) -> str:
         waiting = ", ".join(self.waiting) or "none"
+        if self.changed:
+            return (
+                f"call {self.call_id!r} of execution {self.execution_id!r} is not the one that was shown: "
+                "its tool or its arguments have changed since; look at it again, and decide then"
+            )
         if self.ambiguous:
             return (
                 f"several calls of execution {self.execution_id!r} have the id {self.call_id!r}; "

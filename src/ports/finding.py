@@ -120,8 +120,9 @@ class Cursor:
         try:
             created_at, id = json.loads(urlsafe_b64decode(f"{text}==="))
             if isinstance(id, str) and isinstance(created_at, float) and math.isfinite(created_at):
+                id.encode()  # No id has half a character, and no store looks for one.
                 return cls(created_at, id)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, RecursionError, TypeError, ValueError):
             pass
         raise DefinitionError(
             f"{str(text)[:40]!r} is not a cursor; use that of the page before, or none for the first page"

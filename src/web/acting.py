@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from outlast.core.errors import DefinitionError, PayloadTooLarge, StorageUnavailable
+from outlast.core.approvals import Verdict
+from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON, check_json, decode
 from outlast.core.values import Value, faults
 from outlast.ports.durability.backend import Backend
@@ -40,34 +41,47 @@ class Action(Value):
         """Do it; return what was done, as a sentence under `done`."""
 
 
-class Allow(Action):
-    """Allow a tool call that waits, with other arguments if they are given."""
+class Deciding(Action):
+    """A decision about a tool call that waits."""
 
     call: str
     reason: str | None = None
     by: str | None = None
     """The person who decides; it is kept with the decision."""
+    fingerprint: str | None = None
+    """That of the call as it was shown: the decision counts for no other."""
+
+    async def _decide(
+        self, execution: Execution, verdict: Verdict, edited: dict[str, JSON] | None = None
+    ) -> None:
+        await execution.decide(
+            self.call,
+            verdict,
+            self.reason or None,
+            edited_arguments=edited,
+            by=self.by or None,
+            fingerprint=self.fingerprint,
+        )
+
+
+class Allow(Deciding):
+    """Allow a tool call that waits, with other arguments if they are given."""
+
     arguments: str | None = None
 
     async def apply(self, execution: Execution) -> dict[str, Any]:
         edited = None if self.arguments is None else _object("the arguments", self.arguments)
-        await execution.decide(
-            self.call, "allow", self.reason or None, edited_arguments=edited, by=self.by or None
-        )
+        await self._decide(execution, "allow", edited)
         return {
             "done": "The call is allowed." if edited is None else "The call is allowed, with your arguments."
         }
 
 
-class Deny(Action):
+class Deny(Deciding):
     """Deny a tool call that waits."""
 
-    call: str
-    reason: str | None = None
-    by: str | None = None
-
     async def apply(self, execution: Execution) -> dict[str, Any]:
-        await execution.decide(self.call, "deny", self.reason or None, by=self.by or None)
+        await self._decide(execution, "deny")
         return {"done": "The call is denied."}
 
 
@@ -84,7 +98,7 @@ class AnswerQuestion(Action):
             async with asyncio.timeout(UPDATE_SECONDS):
                 await execution.answer(self.key, value, by=self.by or None)
         except TimeoutError:
-            raise StorageUnavailable("no worker has taken the answer yet; it is sent") from None
+            return {"done": "The answer is sent. No worker has taken it yet."}
         return {"done": "The question is answered."}
 
 
@@ -124,7 +138,10 @@ class Query(Sending):
 
 
 class Update(Sending):
-    """Send an update, and wait for its answer. The same `update_id` again gives the same answer."""
+    """Send an update, and wait for its answer. The same `update_id` again gives the same answer.
+
+    If no worker answers in time, the id is returned under `update_id`.
+    """
 
     update_id: str | None = None
 
@@ -138,10 +155,11 @@ class Update(Sending):
             async with asyncio.timeout(UPDATE_SECONDS):
                 answer = await execution.update(self.name, *positional, id=update_id, **named)
         except TimeoutError:
-            raise StorageUnavailable(
-                f"no worker has answered the update yet. It is sent; for its answer, send it again under the "
-                f"id {update_id}"
-            ) from None
+            return {
+                "done": f"The update {self.name} is sent, and no worker has answered it yet. "
+                "Send it again with the same id to get its answer.",
+                "update_id": update_id,
+            }
         return {"done": f"The update {self.name} is answered.", "result": jsonable(answer)}
 
 
@@ -249,7 +267,13 @@ def acting(
             message = "An action is a JSON document (Content-Type: application/json)."
             return json({"error": {"kind": "NotJson", "message": message, "retryable": False}}, 415)
         try:
-            wanted = action.model_validate(_value("the request", await _body(request)))
+            body = await _body(request)
+            if body is None:
+                message = (
+                    f"A request to the inspector has at most {BODY_BYTES_MAX:,} bytes. Send it from Python."
+                )
+                return json({"error": {"kind": "TooLarge", "message": message, "retryable": False}}, 413)
+            wanted = action.model_validate(_value("the request", body))
         except ValidationError as error:
             raise DefinitionError(f"the request does not fit: {'; '.join(faults(error))}") from None
         return json(await wanted.apply(await backend.get(wanted.id)))
@@ -257,12 +281,13 @@ def acting(
     return act
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request) -> bytes | None:
+    """Return the body of a request; None if it is too large."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > BODY_BYTES_MAX:
-            raise PayloadTooLarge("the request", len(body), BODY_BYTES_MAX)
+            return None
     return bytes(body)
 
 

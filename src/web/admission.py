@@ -20,7 +20,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection
 from hashlib import sha256
-from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -101,7 +100,7 @@ class Admission:
         site = request.headers.get("sec-fetch-site", "none")
         # Somebody may follow a link to the page; nothing else of another page is let in.
         is_a_visit = request.method == "GET" and request.headers.get("sec-fetch-mode") == "navigate"
-        if (origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower()) or (
+        if (origin is not None and origin.lower().partition("://")[2] != hosts[0].lower()) or (
             site not in ("none", "same-origin") and not is_a_visit
         ):
             return refusal(

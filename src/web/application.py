@@ -65,6 +65,7 @@ def inspector(
         Route("/fleet", reading.fleet),
         Route("/workers", reading.workers),
         Route("/inbox", reading.inbox),
+        Route("/approval", reading.approval),
         Route("/execution", reading.execution),
         Route("/rerun", reading.rerun),
         Route("/events", reading.events),

@@ -103,31 +103,41 @@ def worker_document(worker: WorkerDescription) -> dict[str, Any]:
     }
 
 
-def approval_document(id: str, waiting: PendingApproval) -> dict[str, Any]:
-    """Return a call that waits for a decision.
+def approval_document(id: str, waiting: PendingApproval, *, whole: bool = False) -> dict[str, Any]:
+    """Return a call that waits for a decision; large arguments are cut, unless they are wanted whole.
 
-    Its arguments are text, as somebody edits them: the page would lose digits of long numbers.
+    They are text, as somebody edits them: the page would lose digits of long numbers.
     """
-    return {
+    document: dict[str, Any] = {
         "id": id,
         "key": waiting.key,
         "call_id": waiting.call_id,
         "agent": waiting.agent,
         "tool": waiting.tool,
+        "fingerprint": waiting.fingerprint,
         "arguments": encode(waiting.arguments).decode(),
         "parameters": waiting.parameters,
+    }
+    if whole or (size := len(encode(document))) <= LARGE_BYTES:
+        return document
+    return {
+        **document,
+        "arguments": encode(_cut(waiting.arguments)).decode(),
+        "parameters": {},
+        "bytes": size,
     }
 
 
 def question_document(id: str, waiting: PendingQuestion) -> dict[str, Any]:
-    """Return a question that waits for an answer."""
-    return {
+    """Return a question that waits for an answer; a long one is cut."""
+    document: dict[str, Any] = {
         "id": id,
         "key": waiting.key,
         "question": waiting.question,
         "schema": waiting.answer_schema,
         "to": waiting.to,
     }
+    return _cut_if_large(document, "question")
 
 
 def machine_document() -> dict[str, Any]:
@@ -161,6 +171,23 @@ def record_document(position: int, record: AnyRecord, *, whole: bool = False) ->
     """Return a record of a journal with its position; a large one is cut, unless it is wanted whole."""
     document = {"position": position, "record": record.to_data()}
     return document if whole else _cut_if_large(document, "record")
+
+
+def searched_texts(record: AnyRecord) -> tuple[str, str]:
+    """Return the whole record as texts for a search: as JSON, and with its strings as they are."""
+    data = record.to_data()
+    return encode(data).decode(), _plain(data)
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case str():
+            return f'"{value}"'
+        case dict():
+            return f"{{{','.join(f'{_plain(name)}:{_plain(item)}' for name, item in value.items())}}}"
+        case list() | tuple():
+            return f"[{','.join(map(_plain, value))}]"
+    return encode(value).decode()
 
 
 def _time(at: datetime) -> str:

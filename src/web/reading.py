@@ -8,8 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from outlast.core.errors import DefinitionError, NotSupported
-from outlast.core.json import encode
+from outlast.core.errors import DefinitionError, NotPending, NotSupported
 from outlast.ports.durability.backend import Backend
 from outlast.ports.durability.execution import Execution
 from outlast.ports.durability.pending import inbox_of
@@ -24,6 +23,7 @@ from outlast.web.documents import (
     question_document,
     record_document,
     rerun_document,
+    searched_texts,
     worker_document,
 )
 from outlast.web.filtering import where_of
@@ -85,6 +85,15 @@ class Reading:
             }
         )
 
+    async def approval(self, request: Request) -> Response:
+        """Answer with one call that waits, whole, by the key of the call."""
+        execution, key = await self._execution(request), request.query_params.get("call", "")
+        waiting = await execution.pending()
+        for one in waiting:
+            if one.key == key:
+                return json(approval_document(execution.id, one, whole=True))
+        raise NotPending(execution.id, key, [one.key for one in waiting])
+
     async def rerun(self, request: Request) -> Response:
         """Answer with what a retry of an execution would do again: names of steps, or why it cannot be."""
         execution = await self._execution(request)
@@ -122,9 +131,8 @@ class Reading:
             position += 1
             if position <= after or len(found) > limit:
                 continue
-            document = record_document(position, record, whole=limit == 1)
-            if not search or search in encode(document["record"]).decode().casefold():
-                found.append(document)
+            if not search or any(search in text.casefold() for text in searched_texts(record)):
+                found.append(record_document(position, record, whole=limit == 1))
         return json({"records": found[:limit], "more": len(found) > limit, "length": position})
 
     async def export(self, request: Request) -> Response:

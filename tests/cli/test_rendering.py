@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 from outlast.cli.rendering.documents import approval_json, event_json
 from outlast.cli.rendering.event_lines import EventLines
 from outlast.cli.rendering.sentences import agent_of, sentence_of
-from outlast.cli.rendering.text import duration, local_time, shortened
+from outlast.cli.rendering.text import (
+    duration,
+    local_time,
+    printable,
+    printable_lines,
+    printable_text,
+    shortened,
+)
 from outlast.core.approvals import PendingApproval
 from outlast.core.event_stream import Event
 from outlast.core.events import (
@@ -200,3 +208,14 @@ def test_the_arguments_of_messages_and_edits_are_shown_with_who_decided() -> Non
     ]
     for data, sentence in shown:
         assert sentence_of(Event(1, AT, data)) == sentence
+
+
+@pytest.mark.parametrize("show", [printable, printable_lines, printable_text])
+@pytest.mark.parametrize(
+    "character",
+    ["\x1b", "\u202e", "\u200b", "\ufe0f", "\u034f", "\u3164", "\u115f", "\U000e0041", "\U000e0101"],
+)
+def test_a_character_that_nobody_sees_is_a_space_in_a_terminal(
+    show: Callable[[str], str], character: str
+) -> None:
+    assert show(f"a{character}é中") == "a é中"

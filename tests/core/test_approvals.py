@@ -155,6 +155,12 @@ def test_a_call_is_named_by_its_key_or_by_an_id_that_no_other_has() -> None:
         decision_on("e", [], "z", "allow")
 
 
+def test_a_decision_with_a_fingerprint_counts_for_the_call_that_was_shown() -> None:
+    assert decision_on("e", PENDING, "y", "allow", fingerprint="r1/t1/y").key == "r1/t1/y"
+    with pytest.raises(NotPending, match="not the one that was shown"):
+        decision_on("e", PENDING, "y", "allow", fingerprint="r1/t1/x")
+
+
 @given(json_objects | st.none())
 def test_a_decision_comes_back_from_its_message_as_it_was(edited: dict[str, JSON] | None) -> None:
     decision = decision_on("e", PENDING, "y", "allow", "why not", edited)

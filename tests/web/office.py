@@ -8,6 +8,7 @@ import struct
 import zlib
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import outlast
@@ -19,14 +20,14 @@ from outlast.ports.llm import ModelReply, ModelRequest
 from tests.web.desk import file, hold_seat, pay, print_ticket
 
 
-def picture(width: int, height: int) -> str:
-    """Return a picture as a `data:` URL."""
+def picture(width: int, height: int, *, noise: bool = False) -> str:
+    """Return a picture as a `data:` URL; noise makes a wide one large."""
 
     def part(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    row = b"\0" + b"\x2b\x59\xc3" * width
+    row = b"\0" + (Random(1).randbytes(3 * width) if noise else b"\x2b\x59\xc3" * width)
     data = part(b"IHDR", header) + part(b"IDAT", zlib.compress(row * height)) + part(b"IEND", b"")
     encoded = base64.b64encode(b"\x89PNG\r\n\x1a\n" + data).decode()
     return f"data:image/png;base64,{encoded}"
@@ -53,6 +54,7 @@ SEEN = say(
         chunks.ToolFileChunk(tool="code_interpreter", file_id="f-1", file_name="prices.csv"),
     )
 )
+LARGE = chunks.ImageURLChunk(image_url=picture(40_000, 1, noise=True))
 REPLIES: dict[str, list[tuple[Any, ...]]] = {
     "clerk": [
         (
@@ -70,7 +72,7 @@ REPLIES: dict[str, list[tuple[Any, ...]]] = {
     ],
     "guide": [(say("The old town, early in the morning."),)],
     "judge": [(say('{"allowed": true, "reason": "polite"}'),)],
-    "porter": [(say("The bags are at the station."),)],
+    "porter": [(say((chunks.TextChunk(text="The bags are here."), LARGE)),)],
 }
 
 

@@ -8,9 +8,11 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Route as Intercepted
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -287,3 +289,47 @@ async def test_a_worker_that_is_too_old_for_a_journal_is_named_in_the_list_and_o
             await expect(page.get_by_role("alert").first).to_contain_text("upgrade outlast")
             await page.get_by_role("button", name="Journal").click()
             await expect(page.get_by_role("alert").first).to_contain_text(f"this code reads up to {FORMAT}")
+
+
+def waiting_call(id: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return a call that waits, as the inspector sends it to the page."""
+    about = {"id": id, "key": "1/1/c", "call_id": "c", "agent": "clerk", "tool": "note", "fingerprint": "f"}
+    return {**about, "arguments": '{"constructor": "a"}', "parameters": parameters}
+
+
+async def test_any_name_of_a_parameter_can_be_edited_and_a_call_that_cannot_be_shown_stands_alone(
+    site: Site, page: Page
+) -> None:
+    names = ["constructor", "toString", "__proto__", "hasOwnProperty"]
+    properties = {name: {"type": "string"} for name in names}
+    broken = waiting_call("broken", {"properties": properties, "required": 7})
+    cut = {
+        **waiting_call("cut", {}),
+        "arguments": '{"constructor": "… (cut: 9 characters)"}',
+        "bytes": 200_000,
+    }
+    calls = [broken, cut, waiting_call("whole", {"type": "object", "properties": properties})]
+    inbox = {"approvals": calls, "questions": [], "looked_at": 200, "is_all": True}
+    sent: list[dict[str, Any]] = []
+
+    async def decided(route: Intercepted) -> None:
+        sent.append(json.loads(route.request.post_data or ""))
+        await route.fulfill(json={"done": "The call is allowed."})
+
+    await page.route("**/api/inbox?*", lambda route: route.fulfill(json=inbox))
+    await page.route("**/api/approval?*", lambda route: route.fulfill(json={**calls[2], "id": "cut"}))
+    await page.route("**/api/actions/allow", decided)
+    await page.goto(f"{site.address}#/inbox")
+    await expect(page.get_by_role("alert")).to_contain_text("The call of note in broken cannot be shown:")
+    form = page.get_by_role("form", name="asks to call note in cut")
+    await expect(form.get_by_role("textbox")).to_have_count(1)
+    await form.get_by_role("button", name="Load all 200,000 bytes").click()
+    await expect(form.get_by_label("constructor")).to_have_value("a")
+    form = page.get_by_role("form", name="asks to call note in whole")
+    for name in names:
+        await expect(form.get_by_label(name)).to_have_value("a" if name == "constructor" else "")
+        await form.get_by_label(name).fill("b")
+    await form.get_by_role("button", name="Allow with these arguments").click()
+    await expect(page.get_by_role("status").first).to_have_text("The call is allowed.")
+    assert sent[0]["fingerprint"] == "f"
+    assert json.loads(sent[0]["arguments"]) == dict.fromkeys(names, "b")

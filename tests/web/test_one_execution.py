@@ -39,7 +39,7 @@ from outlast.ports.resources import Resources
 from outlast.testing.contracts.examples import few_examples
 from tests.web import office
 from tests.web.browser import PATIENCE_MILLISECONDS, opened_page
-from tests.web.desk import Echo, file
+from tests.web.desk import Echo, file, hold_seat
 from tests.web.office import Office, let_work
 from tests.web.site import Site, inspected
 
@@ -76,10 +76,38 @@ class Stammer:
         return (await outlast.Runner.run(outlast.Agent(model="m", name="clerk"), "go", session)).text
 
 
+@workflow.define(name="family")
+class Family:
+    """Starts a child."""
+
+    @workflow.entrypoint
+    async def run(self) -> Any:
+        return await workflow.execute_child(Echo.run, "hello")
+
+
+@workflow.define(name="steered")
+class Steered:
+    """Asks a person, and runs an agent that people talk to."""
+
+    @workflow.entrypoint
+    async def run(self) -> str:
+        city = await workflow.ask("Which city?", str, to="sales")
+        workflow.tag({"city": city})
+        clerk = outlast.Agent(model="m", name="clerk", tools=[hold_seat])
+        session = outlast.ScriptedSession({"clerk": [call("hold_seat", {"seat": "1"}), say("Done.")]})
+        try:
+            return (await outlast.Runner.run(clerk, "go", session)).text
+        except outlast.RunInterrupted:
+            return "interrupted"
+
+
 @pytest.fixture
 async def backend() -> AsyncIterator[Backend]:
     """A backend in this process, with a worker."""
-    async with outlast.connect("memory:") as opened, opened.worker([*office.WORKFLOWS, Echo, Stammer]):
+    async with (
+        outlast.connect("memory:") as opened,
+        opened.worker([*office.WORKFLOWS, Echo, Stammer, Steered, Family]),
+    ):
         yield opened
 
 
@@ -178,6 +206,9 @@ async def test_a_reply_shows_thinking_images_references_and_files(
     await expect(item).to_contain_text("File: prices.csv")
     # Nothing of a model's text is an address that somebody can click.
     assert await item.get_by_role("link").count() == 0
+    # A large image is cut in what the page follows.
+    large = page.locator(".item.message", has_text="The bags are here.").get_by_role("img")
+    assert await large.evaluate("image => image.decode().then(() => image.naturalWidth)") == 40_000
 
 
 async def test_failed_attempts_are_ticks_and_are_listed(
@@ -204,6 +235,44 @@ async def test_the_text_of_an_attempt_that_was_given_up_is_struck_through(
     await execution.result()
     await expect(page.locator("s", has_text="The train at noon is fr")).to_have_count(1)
     await expect(page.locator(".item.message")).to_contain_text("The train at noon is full.")
+
+
+async def test_a_parent_and_its_child_lead_to_each_other(page: Page, site: Site, backend: Backend) -> None:
+    await (await backend.start(Family, id="f-1")).result()
+    await page.goto(address(site, "f-1"))
+    await page.locator(".item.call").get_by_role("link").click()
+    await expect(page.get_by_text("Child of")).to_be_visible()
+    await page.get_by_role("link", name="f-1").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("f-1")
+
+
+async def test_what_people_say_is_in_the_conversation_and_in_the_timeline(
+    page: Page, site: Site, backend: Backend
+) -> None:
+    execution = await backend.start(Steered, id="s-1")
+    await page.goto(address(site, "s-1"))
+    talk = page.get_by_role("region", name="Conversation").last
+    await expect(talk).to_contain_text("question to sales: Which city?")
+    form = page.get_by_role("form", name="Which city?")
+    await form.get_by_label("Answer").fill("Lyon")
+    await form.get_by_label("Decided by").fill("Bob")
+    await form.get_by_role("button", name="Answer").click()
+    await expect(page.get_by_role("button", name="question: Which city?: done")).to_be_visible()
+    await expect(form).to_have_count(0)
+    await expect(page.get_by_role("button", name="hold_seat: under way")).to_be_visible()
+    await execution.say("Please stop at Dijon.", by="Ann")
+    await execution.interrupt("too far", by="Eve")
+    assert await execution.result() == "interrupted"
+    await expect(talk).to_contain_text("The workflow ends with")
+    for text in (
+        "question answered by Bob: Lyon",
+        "tagged city=Lyon",
+        "message by Ann to clerk: Please stop at Dijon.",
+        "run interrupted by Eve: too far",
+    ):
+        await expect(talk).to_contain_text(text)
+        if "question" not in text:
+            await expect(page.get_by_role("button", name=text)).to_be_visible()
 
 
 async def test_the_sums_of_tokens_are_the_usage_of_each_run(

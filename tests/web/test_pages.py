@@ -33,6 +33,7 @@ HOSTILE = [
     "\u202egnp.exe \u2066 \x1b[31m \x00",
     {"__proto__": {"toString": "x"}, "constructor": 1, "type": "text"},
     "half \ud83d",
+    "tag \U000e0041 selector \ufe0f \U000e0101 joiner \u034f filler \u3164 \u115f \u1160 \uffa0 mark \u061c",
     "]]>--></pre></script><svg onload=document.title=1>",
 ]
 
@@ -78,7 +79,10 @@ async def test_text_is_text_whatever_it_says(backend: Backend, site: Site, page:
 
 def shown(text: str) -> str:
     """Return a text as the page shows it: with characters that nobody sees by their number."""
-    hidden = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+    hidden = re.compile(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u034f\u061c\u115f\u1160\u202a-\u202e\u2066-\u2069\u3164\ud800-\udfff"
+        r"\ufe0f\uffa0\U000e0041\U000e0101]"
+    )
     return hidden.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
@@ -117,6 +121,8 @@ async def test_the_keyboard_alone_allows_a_call(
     await page.keyboard.press("ArrowRight")
     await expect(page.get_by_role("heading", name=re.compile("Position 4: tool called"))).to_be_visible()
     await page.keyboard.press("End")
+    await expect(page.get_by_role("button", name="completed", exact=True)).to_be_focused()
+    await page.keyboard.press("ArrowLeft")
     await expect(page.get_by_role("button", name=re.compile("print_ticket: done"))).to_be_focused()
 
 
@@ -170,6 +176,13 @@ async def test_the_past_is_shown_as_it_was(backend: Backend, site: Site, page: P
     assert "at=3" in page.url
     await page.reload()
     await expect(page.get_by_text("I look for a train.")).to_be_visible()
+    for at, shown in (("0", "1"), ("-5", "1"), ("abc", "15"), ("1e9", "15"), ("2.7", "2")):
+        await page.goto(address(site, "t-1", f"?at={at}"))
+        await expect(page.get_by_text(re.compile(r"^Position \d+ of 15"))).to_contain_text(
+            f"Position {shown} of 15"
+        )
+        await expect(page.get_by_text("NaN")).to_have_count(0)
+    await page.goto(address(site, "t-1", "?at=3"))
     await page.get_by_role("button", name="Now").click()
     await expect(page.get_by_text("Somebody must allow this.")).to_be_visible()
     await expect(page.locator(".tokens")).to_have_text("440")
@@ -180,7 +193,7 @@ VIEWS = {
     "": "i-1",
     "?status=running&tag.team=red": "a condition of its code",
     "?status=terminated&within=1h": "No execution fits.",
-    "inbox": "asks to call",
+    "inbox": "Choose all",
     "workers": "Carries",
     "executions/t-1": "Somebody must allow this.",
     "executions/t-1?view=journal": "execution_started",
@@ -197,6 +210,7 @@ async def test_axe_finds_nothing_serious_on_any_view(
 ) -> None:
     (folder / "open").touch()
     await backend.start(Trip, "Ada", id="t-1")
+    await backend.start(Trip, "Bob", id="t-2")
     failed = await backend.start(Echo, "x", id="e-1")
     await failed.result()
     await backend.start(Idle, id="i-1", tags={"team": "red"})
@@ -207,6 +221,9 @@ async def test_axe_finds_nothing_serious_on_any_view(
             await page.goto(f"{site.address}#/{view}")
             await expect(page.get_by_text(text).first).to_be_visible()
             assert await faults_of_access(page) == [], view
+            if view == "inbox":
+                for id in ("t-1", "t-2"):
+                    await expect(page.get_by_role("form", name=f"asks to call pay in {id}")).to_have_count(1)
             overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert overflow <= 0, f"{view} is wider than the window"
         await page.goto(f"{site.address}#/executions/t-1")
@@ -215,7 +232,7 @@ async def test_axe_finds_nothing_serious_on_any_view(
         await page.goto(f"{site.address}#/?status=running")
         await page.get_by_role("checkbox", name="Choose all of this page").check()
         for verb in ("Pause", "Terminate", "Tag"):
-            await page.get_by_role("button", name=re.compile(f"{verb} 2…")).click()
+            await page.get_by_role("button", name=re.compile(f"{verb} 3…")).click()
             assert await faults_of_access(page) == [], verb
             await page.keyboard.press("Escape")
 
@@ -246,6 +263,15 @@ async def test_the_page_says_that_the_backend_is_away_and_goes_on_when_it_is_bac
         await expect(page.get_by_role("link", name="i-1")).to_be_visible()
         place.is_away = False
         await expect(page.get_by_role("alert")).to_have_count(0)
+        await page.get_by_role("link", name="i-1").click()
+        await page.get_by_role("button", name="Send an update…").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Update (the name of the handler)").fill("wish")
+        place.is_away = True
+        await dialog.get_by_role("button", name="Send an update").click()
+        # Nobody sends it again by itself.
+        await expect(dialog.get_by_role("alert")).to_have_text("Error: the store does not answer")
+        await expect(dialog.get_by_label("Id (empty: a new one)")).to_have_value("")
 
 
 async def test_the_page_goes_on_when_the_inspector_is_back_and_shows_nothing_twice(
@@ -306,3 +332,57 @@ async def test_the_fields_of_a_call_keep_what_is_not_edited_as_it_was(
     await form.get_by_role("button", name="Allow with these arguments").click()
     await execution.result()
     assert (folder / "paid").read_text() == "12345678901234567890 rail\n"
+
+
+async def test_a_fork_with_an_edit_keeps_what_is_too_large_to_be_shown(
+    backend: Backend, site: Site, page: Page
+) -> None:
+    large = {"text": "x" * 150_000, "price": 40}
+    await (await backend.start(Echo, large, id="e-1")).result()
+    await page.goto(address(site, "e-1"))
+    await page.get_by_role("button", name="echo: done").click()
+    await page.get_by_role("button", name="Fork with another result…").click()
+    dialog = page.get_by_role("dialog", name="Fork")
+    field = dialog.get_by_label("Result of the step, as JSON")
+    await expect(dialog).to_contain_text("stays as it is")
+    await expect(dialog).to_contain_text("1 step up to position 3 is not run again")
+    await dialog.get_by_label("Fork after position").fill("2")
+    await expect(dialog).to_contain_text("0 steps up to position 2 are not run again")
+    await expect(dialog).to_contain_text("Under way there, and run again: echo")
+    await dialog.get_by_label("Fork after position").fill("3")
+    await expect(field).to_have_count(0)
+    await dialog.get_by_role("button", name=re.compile("Load all")).click()
+    await field.fill((await field.input_value()).replace("40", "41"))
+    await dialog.get_by_label("Id of the fork").fill("e-2")
+    await dialog.get_by_role("button", name="Fork").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("e-2")
+    assert await (await backend.get("e-2")).result() == {**large, "price": 41}
+
+
+async def test_an_execution_that_ends_leaves_what_was_under_way(
+    backend: Backend, site: Site, page: Page
+) -> None:
+    execution = await backend.start(Trip, "Ada", id="t-1")
+    await page.goto(address(site, "t-1"))
+    await expect(page.get_by_role("button", name="hold_seat: under way")).to_be_visible()
+    await execution.terminate("enough")
+    await expect(page.get_by_role("button", name="hold_seat: left")).to_be_visible()
+    await expect(page.locator(".item.call", has_text="hold_seat")).to_contain_text("left")
+    await execution.retry()
+    await expect(page.get_by_role("button", name="hold_seat: under way")).to_be_visible()
+    await execution.terminate("enough")
+
+
+async def test_the_past_shows_when_an_execution_was_paused(backend: Backend, site: Site, page: Page) -> None:
+    execution = await backend.start(Idle, id="i-1")
+    await execution.pause()
+    await page.goto(address(site, "i-1", "?at=2"))
+    await expect(page.locator(".head .status")).to_have_text("‖ paused")
+    await execution.resume()
+    await page.goto(address(site, "i-1"))
+    await expect(page.locator(".head .status")).to_have_text("▶ running")
+    await execution.terminate("enough")
+    await expect(page.locator(".head .status")).to_have_text("■ terminated")
+    await page.goto(address(site, "i-1", "?at=2"))
+    await expect(page.get_by_text("showing the past")).to_be_visible()
+    await expect(page.locator(".head .status")).to_have_text("‖ paused")

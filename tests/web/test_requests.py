@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 import outlast
+from outlast import workflow
+from outlast.adapters.scripted import call, say
+from outlast.core.entries import Entry
 from outlast.core.errors import StorageUnavailable
 from outlast.core.exports import read_export
 from outlast.ports.durability.backend import Backend
+from outlast.web import acting
 from outlast.web.acting import ACTIONS
 from tests.web.desk import WORKFLOWS, Echo, Idle, Trip
 from tests.web.site import IN_THIS_PROCESS, SERVERS, Site, inspected, url_of
@@ -192,6 +196,8 @@ async def test_pages_neither_skip_nor_repeat(site: Site, backend: Backend) -> No
         ("fleet?limit=-1", 422, "DefinitionError"),
         ("fleet?limit=" + "9" * 5000, 422, "DefinitionError"),
         ("fleet?cursor=x", 422, "DefinitionError"),
+        ("fleet?cursor=WzFlMzA4LCAiXHVkODAwIl0", 422, "DefinitionError"),  # [1e308, "\\ud800"]
+        ("fleet?cursor=" + "W1tb" * 5_000, 422, "DefinitionError"),  # [[[…
         ("event?id=e-1&position=99", 422, "DefinitionError"),
     ],
 )
@@ -286,6 +292,64 @@ async def test_a_large_value_is_cut_and_can_be_had_whole(quick: Site, in_memory:
     assert record["records"][0]["record"]["arguments"]["what"] == large
 
 
+@outlast.activity(requires_approval=True)
+async def note(text: str) -> str:
+    """Note a text."""
+    return f"{len(text)} characters are noted"
+
+
+@workflow.define(name="noting")
+class Noting:
+    """An agent notes a long text, if somebody allows it."""
+
+    @workflow.entrypoint
+    async def run(self, characters: int) -> str:
+        replies: list[Entry] = [call("note", {"text": "x" * characters}), say("It is noted.")]
+        clerk = outlast.Agent(model="m", name="clerk", tools=[note])
+        session = outlast.ScriptedSession({"clerk": replies})
+        return (await outlast.Runner.run(clerk, "go", session)).text
+
+
+@pytest.fixture
+async def noting() -> AsyncIterator[tuple[Backend, Site]]:
+    """A backend with a worker whose agent asks before it notes, and an inspector of it."""
+    async with outlast.connect("memory:") as backend, backend.worker([Noting]), inspected(backend) as site:
+        yield backend, site
+
+
+async def test_large_arguments_are_cut_in_the_inbox_and_can_be_had_whole(
+    noting: tuple[Backend, Site],
+) -> None:
+    backend, site = noting
+    execution = await backend.start(Noting, 1_000_000, id="n-1")
+    waiting = await approval_of(site, "n-1")
+    assert len(json.dumps(waiting)) < 10_000
+    assert waiting["bytes"] > 1_000_000
+    assert "cut: 1,000,000 characters" in waiting["arguments"]
+    whole = await site.read("approval", id="n-1", call=waiting["key"])
+    assert json.loads(whole["arguments"]) == {"text": "x" * 1_000_000}
+    assert whole["parameters"]["properties"]
+    other = await site.client.get("api/approval", params={"id": "n-1", "call": "x"})
+    assert (other.status_code, other.json()["error"]["kind"]) == (409, "NotPending")
+    assert (await site.act("allow", id="n-1", call=waiting["key"])).status_code == 200
+    assert await execution.result() == "It is noted."
+
+
+async def test_a_decision_about_a_call_that_is_not_the_one_that_was_shown_is_refused(
+    noting: tuple[Backend, Site],
+) -> None:
+    backend, site = noting
+    execution = await backend.start(Noting, 1, id="n-1")
+    waiting = await approval_of(site, "n-1")
+    for verb in ("allow", "deny"):
+        refused = await site.act(verb, id="n-1", call=waiting["key"], fingerprint="of another")
+        assert refused.status_code == 409
+        assert "is not the one that was shown" in refused.json()["error"]["message"]
+    shown = {"call": waiting["key"], "fingerprint": waiting["fingerprint"]}
+    assert (await site.act("allow", id="n-1", **shown)).status_code == 200
+    assert await execution.result() == "It is noted."
+
+
 async def test_the_journal_is_searched(quick: Site, in_memory: Backend) -> None:
     await (await in_memory.start(Echo, "Needle", id="e-1")).result()
     everything = await quick.read("records", id="e-1")
@@ -297,6 +361,46 @@ async def test_the_journal_is_searched(quick: Site, in_memory: Backend) -> None:
     assert (len(first["records"]), first["more"]) == (2, True)
     rest = await quick.read("records", id="e-1", after=2)
     assert first["records"] + rest["records"] == everything["records"]
+
+
+@pytest.mark.parametrize(
+    "text", ['She said "yes"', "two\nlines", 'she said \\"yes\\"', '"price":40', "É", "THE END"]
+)
+async def test_the_journal_is_searched_as_a_whole_and_as_people_write_a_text(
+    quick: Site, in_memory: Backend, text: str
+) -> None:
+    what = {
+        "said": 'She said "yes" é \ud83d',
+        "lines": "two\nlines",
+        "price": 40,
+        "long": "x" * 200_000 + "the end",
+    }
+    await (await in_memory.start(Echo, what, id="e-1")).result()
+    found = await quick.read("records", id="e-1", search=text)
+    assert "execution_started" in [one["record"]["type"] for one in found["records"]]
+    assert len(json.dumps(found)) < 50_000
+
+
+async def test_an_update_that_no_worker_answers_is_sent_once_and_answered_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acting, "UPDATE_SECONDS", 0.2)
+    async with outlast.connect("memory:") as backend, inspected(backend) as site:
+        await backend.start(Trip, "Ada", id="t-1")
+        sent = (await site.act("update", id="t-1", name="add_wish", arguments='["quiet"]')).json()
+        assert "no worker has answered it yet" in sent["done"]
+        async with backend.worker(WORKFLOWS):
+            monkeypatch.setattr(acting, "UPDATE_SECONDS", 30)
+            again = {"arguments": '["quiet"]', "update_id": sent["update_id"]}
+            assert (await site.act("update", id="t-1", name="add_wish", **again)).json()["result"] == 1
+            asked = await site.act("query", id="t-1", name="wished")
+            assert asked.json()["result"] == ["quiet"]
+
+
+async def test_a_request_that_is_too_large_is_refused_by_the_inspectors_own_limit(quick: Site) -> None:
+    refused = await quick.act("signal", id="i-1", name="wish", arguments="x" * acting.BODY_BYTES_MAX)
+    assert refused.status_code == 413
+    assert refused.json()["error"]["message"].startswith("A request to the inspector has at most 16,777,216")
 
 
 class _Away:

@@ -242,12 +242,13 @@ class TemporalExecution(Execution[Any]):
         *,
         edited_arguments: Mapping[str, Any] | None = None,
         by: str | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         status = (await self.describe()).status
         if status not in (Status.RUNNING, Status.PAUSED):
             raise ExecutionAlreadyEnded(self.id, status)
         waiting = await self.pending()
-        decision = decision_on(self.id, waiting, call_id, verdict, reason, edited_arguments, by)
+        decision = decision_on(self.id, waiting, call_id, verdict, reason, edited_arguments, by, fingerprint)
         message = sent((), decision.model_dump())
         check_payload("a decision", message, limit_of(self._converter))
         with translated(self.id):

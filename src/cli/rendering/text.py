@@ -10,20 +10,30 @@ from outlast.core.json import JSON, encode
 LENGTH: Final = 90
 """The length to which a line is cut where the output is not a terminal."""
 
+_UNSEEN: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+"""Characters that are printable for Python, and that nobody sees: Default_Ignorable_Code_Point of Unicode."""
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() and character not in _UNSEEN
+
 
 def printable(text: str) -> str:
-    """Return `text` on one line, without characters that would steer a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    """Return `text` on one line, without characters that would steer a terminal or that nobody sees."""
+    return "".join(character if _is_seen(character) else " " for character in text)
 
 
 def printable_lines(text: str) -> str:
-    """Return `text` with its lines, each without characters that would steer a terminal."""
+    """Return `text` with its lines, each as `printable` returns it."""
     return "\n".join(map(printable, text.splitlines()))
 
 
 def printable_text(text: str) -> str:
-    """Return a piece of a text, its line breaks kept, without characters that would steer a terminal."""
-    return "".join(one if one.isprintable() or one == "\n" else " " for one in text)
+    """Return a piece of a text, its line breaks kept and the rest as `printable` returns it."""
+    return "".join(one if _is_seen(one) or one == "\n" else " " for one in text)
 
 
 def shortened(text: str, length: int | None = LENGTH) -> str:

@@ -419,16 +419,19 @@ class Approvals(Protocol):
         *,
         edited_arguments: Mapping[str, Any] | None = None,
         by: str | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         """Decide about a call, by its `call_id` or `key`; the decision is durable when this returns (D17).
 
         The model gets the reason as the result of a denied call; an allowed call is made, with the
         `edited_arguments` if given. If two decisions about one call come, the first counts. A decision with
         arguments that do not fit the tool does not count. The event of the decision says who decided: `by`.
+        With the `fingerprint` of the call as it was shown, it counts for that call only.
 
         Raises:
             InvalidArguments: the edited arguments do not fit the schema of the tool; nothing was sent.
-            NotPending: no call with that id waits, or several do; nothing was sent.
+            NotPending: no call with that id waits, or several do, or it has another fingerprint; nothing was
+                sent.
             ExecutionAlreadyEnded: the execution has ended.
         """
 

@@ -179,12 +179,13 @@ class JournaledExecution(Execution[Any]):
         *,
         edited_arguments: Mapping[str, Any] | None = None,
         by: str | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         head = await self._head()
         if head.status is not Status.RUNNING:
             raise ExecutionAlreadyEnded(self._id, head.status)
         waiting = await self.pending()
-        decision = decision_on(self._id, waiting, call_id, verdict, reason, edited_arguments, by)
+        decision = decision_on(self._id, waiting, call_id, verdict, reason, edited_arguments, by, fingerprint)
         message = SignalMessage(name=DECISION_SIGNAL, named=decision.model_dump())
         await self._send("a decision", message)
 

@@ -1,12 +1,13 @@
 /** What can be done with an execution: each form says first what would happen, and what would run again. */
 
 import { Dialog } from "./dialog.js";
-import { Text, Trouble, Value } from "./parts.js";
+import { stepIn } from "./model.js";
+import { LoadAll, Text, Trouble, Value } from "./parts.js";
 import { useReruns } from "./reruns.js";
-import { act, addressOfRequest } from "./server.js";
+import { act, addressOfRequest, read } from "./server.js";
 import { Tagging } from "./tagging.js";
 import { endedEarly, isOpen, isStopped, VERBS } from "./verbs.js";
-import { addressOf, go, html, useState } from "./view.js";
+import { addressOf, go, html, useMemo, useState } from "./view.js";
 import { count, editable, pretty } from "./words.js";
 
 /** The forms, by verb: when they are offered, what they say, and their fields. */
@@ -21,7 +22,7 @@ const FORMS = {
     title: "Send an update",
     when: isOpen,
     says: () => "A worker runs the handler once; its answer is shown here.",
-    fields: [name("Update"), args()],
+    fields: [name("Update"), args(), { name: "update_id", label: "Id (empty: a new one)" }],
   },
   query: {
     title: "Ask a query",
@@ -86,7 +87,8 @@ function Form({ id, verb, form, model, onClose, onDone }) {
       const done = await act(verb, { id, ...given });
       setOutcome({ done });
       onDone(done.done);
-      if (!("result" in done)) onClose();
+      if (verb === "update") setGiven({ ...given, update_id: done.update_id ?? "" });
+      else if (!("result" in done)) onClose();
     } catch (error) {
       setOutcome({ error });
     }
@@ -94,7 +96,7 @@ function Form({ id, verb, form, model, onClose, onDone }) {
   };
   return html`<${Dialog} title=${form.title} onClose=${onClose}>
     <p>${form.says(model)}</p>
-    ${form.asksWhat && html`<p class="reruns"><${Text}>${found[id] ?? "…"}<//></p>`}
+    ${form.asksWhat && html`<p class="reruns"><${Text}>${found.get(id) ?? "…"}<//></p>`}
     <form onSubmit=${send}>
       ${form.fields.map((field) => html`<${Field} key=${field.name} of=${field} value=${given[field.name]} onInput=${(value) => setGiven({ ...given, [field.name]: value })} />`)}
       <p class="buttons">
@@ -103,7 +105,7 @@ function Form({ id, verb, form, model, onClose, onDone }) {
       </p>
     </form>
     <${Trouble} error=${outcome.error} />
-    ${outcome.done && "result" in outcome.done && html`<div role="status"><p>${outcome.done.done}</p><${Value} of=${outcome.done.result} label="answer" /></div>`}
+    ${outcome.done && html`<div role="status"><p>${outcome.done.done}</p>${"result" in outcome.done && html`<${Value} of=${outcome.done.result} label="answer" />`}</div>`}
   <//>`;
 }
 
@@ -115,25 +117,32 @@ function Field({ of: field, value, onInput }) {
   return html`<label>${field.label}<input value=${value} required=${field.required} onInput=${(event) => onInput(event.target.value)} /></label>`;
 }
 
-/** Fork at a position, with another result of the step that ends there if somebody edits it. */
-export function Fork({ id, at, step, model, onClose }) {
-  const original = step && step.result !== null ? editable(pretty(step.result)) : "";
-  const [position, setPosition] = useState(String(at));
-  const [edited, setEdited] = useState(original);
+/** Fork after an event, with another result of the step that ends there if somebody edits it. */
+export function Fork({ id, event, model, onClose }) {
+  // What was cut is not edited: the rest of it would be lost.
+  const [whole, setWhole] = useState(event);
+  const step = stepIn(whole);
+  const isCut = Boolean(whole.bytes && step && step.result !== null);
+  const original = useMemo(() => (step && step.result !== null && !isCut ? editable(pretty(step.result)) : ""), [whole]);
+  const [position, setPosition] = useState(String(event.position));
+  const at = Number(position);
+  const [changed, setEdited] = useState();
+  const edited = changed ?? original;
   const [newId, setNewId] = useState("");
   const [repeats, setRepeats] = useState(false);
   const [error, setError] = useState();
   const [isBusy, setBusy] = useState(false);
-  const under = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.from <= at && (span.to === undefined || span.to > at));
+  const under = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.from <= at && !((span.to ?? span.left) <= at));
   const kept = model.spans.filter((span) => span.kind !== "wait" && !span.isVoid && span.to <= at);
   const isEdited = edited.trim() !== original.trim();
-  const send = async (event) => {
-    event.preventDefault();
+  const load = () => read("event", { id, position: event.position }).then(setWhole, setError);
+  const send = async (submitted) => {
+    submitted.preventDefault();
     setBusy(true);
     setError(undefined);
     try {
       const edits = step && isEdited ? { [step.key]: edited } : {};
-      const made = await act("fork", { id, at: Number(position), fork_id: newId || null, edits, again: repeats });
+      const made = await act("fork", { id, at, fork_id: newId || null, edits, again: repeats });
       onClose();
       go(addressOf(["executions", made.id]));
     } catch (failed) {
@@ -146,8 +155,9 @@ export function Fork({ id, at, step, model, onClose }) {
       ${" "}${count(kept.length, "step")} up to position ${at} ${kept.length === 1 ? "is" : "are"} not run again.
       ${under.length > 0 && html` Under way there, and run again: <${Text}>${under.map((span) => span.name).join(", ")}<//>.`}</p>
     <form onSubmit=${send}>
-      <label>Fork after position<input type="number" min="1" required value=${position} onInput=${(event) => setPosition(event.target.value)} /></label>
-      ${step && html`<label>${step.key === "input" ? "Arguments of the workflow" : step.result === null ? "A result instead of the failure, as JSON (empty: none)" : "Result of the step, as JSON"}
+      <label>Fork after position<input type="number" min="1" max=${model.position} required value=${position} onInput=${(event) => setPosition(event.target.value)} /></label>
+      ${isCut && html`<p>What the step returned is large and stays as it is. <${LoadAll} bytes=${whole.bytes} onClick=${load}> to edit it<//></p>`}
+      ${step && !isCut && html`<label>${step.key === "input" ? "Arguments of the workflow" : step.result === null ? "A result instead of the failure, as JSON (empty: none)" : "Result of the step, as JSON"}
         <textarea class="code" rows=${Math.min(14, edited.split("\n").length + 1)} spellcheck=${false} value=${edited} onInput=${(event) => setEdited(event.target.value)}></textarea></label>`}
       <label>Id of the fork (empty: a new one)<input value=${newId} onInput=${(event) => setNewId(event.target.value)} /></label>
       <label class="check"><input type="checkbox" checked=${repeats} onChange=${(event) => setRepeats(event.target.checked)} /> Repeat also steps with effect="once"</label>

@@ -3,7 +3,7 @@
 import { Execution } from "./execution.js";
 import { Fleet } from "./fleet.js";
 import { Inbox } from "./inbox.js";
-import { Trouble } from "./parts.js";
+import { Guard, Trouble } from "./parts.js";
 import { propose } from "./person.js";
 import { read } from "./server.js";
 import { addressOf, html, render, useEffect, useLoaded, usePlace } from "./view.js";
@@ -40,10 +40,10 @@ function App() {
     </header>
     <main id="main" tabindex="-1">
       <${Trouble} error=${error} />
-      ${view === "executions" && id ? html`<${Execution} key=${id} id=${id} parameters=${place.parameters} readOnly=${readOnly} offered=${about?.actions ?? []} machine=${about?.machine} />`
+      <${Guard} key=${place.parts.join("/")}>${view === "executions" && id ? html`<${Execution} key=${id} id=${id} parameters=${place.parameters} readOnly=${readOnly} offered=${about?.actions ?? []} machine=${about?.machine} />`
       : view === "inbox" ? html`<${Inbox} readOnly=${readOnly} />`
       : view === "workers" ? html`<${Workers} />`
-      : html`<${Fleet} parameters=${place.parameters} readOnly=${readOnly} offered=${about?.actions ?? []} />`}
+      : html`<${Fleet} parameters=${place.parameters} readOnly=${readOnly} offered=${about?.actions ?? []} />`}<//>
     </main>`;
 }
 

@@ -3,13 +3,18 @@
 import { Arguments } from "./forms.js";
 import { Dialog } from "./dialog.js";
 import { Each, useEach } from "./each.js";
-import { Brief, Text, Trouble } from "./parts.js";
+import { Brief, LoadAll, LongText, Text, Trouble } from "./parts.js";
 import { PersonField, usePerson } from "./person.js";
-import { act } from "./server.js";
+import { act, read } from "./server.js";
 import { addressOf, html, useState } from "./view.js";
-import { count } from "./words.js";
+import { count, visible } from "./words.js";
 
-export function Approval({ of, readOnly, onDone, isLinked = false, children }) {
+/** What is longer than this is shown, and not edited: a field for it would stop the browser. */
+const EDITED_CHARACTERS = 1_000_000;
+
+/** One call; of large arguments, only a part is there until somebody asks for the rest. */
+export function Approval({ of: given, readOnly, onDone, isLinked = false, children }) {
+  const [of, setOf] = useState(given);
   const [edited, setEdited] = useState({ text: null });
   const [reason, setReason] = useState("");
   const [by] = usePerson();
@@ -20,18 +25,21 @@ export function Approval({ of, readOnly, onDone, isLinked = false, children }) {
     setError(undefined);
     try {
       const changed = verb === "allow" && edited.text !== null && { arguments: edited.text };
-      const given = { id: of.id, call: of.key, reason: reason || null, by: by || null, ...changed };
-      onDone((await act(verb, given)).done);
+      const decision = { id: of.id, call: of.key, fingerprint: of.fingerprint, reason: reason || null, by: by || null, ...changed };
+      onDone((await act(verb, decision)).done);
     } catch (failed) {
       setError(failed);
     }
     setBusy(false);
   };
-  const name = `approval-${of.key}`;
-  return html`<form class="card approval" aria-labelledby=${name} onSubmit=${(event) => event.preventDefault()}>
-    <div class="headline">${children}<h2 id=${name}><${Text}>${of.agent}<//> asks to call <${Text} as="code">${of.tool}<//></h2></div>
+  const name = visible(`${of.agent} asks to call ${of.tool}${isLinked ? ` in ${of.id}` : ""}`);
+  return html`<form class="card approval" aria-label=${name} onSubmit=${(event) => event.preventDefault()}>
+    <div class="headline">${children}<h2><${Text}>${of.agent}<//> asks to call <${Text} as="code">${of.tool}<//></h2></div>
     ${isLinked && html`<p>in <a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a></p>`}
-    <${Arguments} text=${of.arguments} schema=${of.parameters} readOnly=${readOnly} onInput=${(text, fault) => setEdited({ text, fault })} />
+    ${of.bytes || of.arguments.length > EDITED_CHARACTERS
+      ? html`<${LongText} label="arguments">${of.arguments}<//>
+        ${of.bytes && html`<${LoadAll} bytes=${of.bytes} onClick=${() => read("approval", { id: of.id, call: of.key }).then(setOf, setError)} />`}`
+      : html`<${Arguments} text=${of.arguments} schema=${of.parameters} readOnly=${readOnly} onInput=${(text, fault) => setEdited({ text, fault })} />`}
     ${edited.fault && html`<p class="trouble" role="alert">${edited.fault}</p>`}
     ${!readOnly &&
     html`<label>Reason (the model sees it if you deny)
@@ -54,9 +62,9 @@ export function Decisions({ verdict, of: calls, onClose, onDone }) {
   const [reason, setReason] = useState("");
   const [by] = usePerson();
   const verb = verdict === "allow" ? "Allow" : "Deny";
-  const { outcomes, isOver, isBusy, start, stop } = useEach(
+  const { outcomes, isOver, isBusy, start, exit } = useEach(
     fixed,
-    (one) => act(verdict, { id: one.id, call: one.key, reason: reason || null, by: by || null }),
+    (one) => act(verdict, { id: one.id, call: one.key, fingerprint: one.fingerprint, reason: reason || null, by: by || null }),
     { title: verb, what: "call", onDone, onClose },
   );
   const rows = fixed.map((one, index) => ({
@@ -71,7 +79,7 @@ export function Decisions({ verdict, of: calls, onClose, onDone }) {
       ${!isBusy && !isOver && html`<label>Reason${verdict === "deny" ? " (the models see it)" : ""}<input value=${reason} onInput=${(event) => setReason(event.target.value)} /></label><${PersonField} />`}
       <p class="buttons">
         ${!isOver && html`<button class=${verdict === "deny" ? "main grave" : "main"} disabled=${isBusy}>${verb} ${fixed.length}</button>`}
-        ${isBusy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button type="button" onClick=${onClose}>Close</button>`}
+        ${exit}
       </p>
     </form>
   <//>`;

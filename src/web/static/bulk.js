@@ -38,10 +38,10 @@ function BulkForm({ verb, of, onClose, onDone }) {
   const [repeats, setRepeats] = useState(false);
   const { found, isKnown } = useReruns(verb === "retry" ? of.map(({ id }) => id) : []);
   const options = { ...(reason && { reason: given }), ...(verb === "retry" && { again: repeats }) };
-  const { outcomes, isBusy, isOver, start, stop } = useEach(of, ({ id }) => act(verb, { id, ...options }), { title, what: "execution", onDone, onClose });
+  const { outcomes, isBusy, isOver, start, exit } = useEach(of, ({ id }) => act(verb, { id, ...options }), { title, what: "execution", onDone, onClose });
   const rows = of.map((one, index) => ({
     name: one.id,
-    says: verb === "retry" ? (found[one.id] ?? "…") : underWayIn(verb, one),
+    says: verb === "retry" ? (found.get(one.id) ?? "…") : underWayIn(verb, one),
     outcome: outcomes[index],
   }));
   return html`<${Dialog} title=${`${title} ${count(of.length, "execution")}?`} onClose=${onClose}>
@@ -52,7 +52,7 @@ function BulkForm({ verb, of, onClose, onDone }) {
       ${!isBusy && !isOver && verb === "retry" && html`<label class="check"><input type="checkbox" checked=${repeats} onChange=${(event) => setRepeats(event.target.checked)} /> Repeat also steps with effect="once"</label>`}
       <p class="buttons">
         ${!isOver && html`<button class=${isGrave ? "main grave" : "main"} disabled=${isBusy || !isKnown}>${title} ${of.length}</button>`}
-        ${isBusy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button type="button" onClick=${onClose}>Close</button>`}
+        ${exit}
       </p>
     </form>
   <//>`;

@@ -2,14 +2,15 @@
 
 import { keyAt, textsIn } from "./model.js";
 import { Brief, LongText, Text, Value } from "./parts.js";
-import { html, useCallback, useMemo, useRef } from "./view.js";
+import { read } from "./server.js";
+import { addressOf, html, useCallback, useLoaded, useMemo, useRef } from "./view.js";
 import { Virtual } from "./virtual.js";
 import { timeOfDay } from "./words.js";
 
 /** A live text is shown to its end, and only so much of it: a model may write a book. */
 const LIVE_CHARACTERS = 20_000;
 
-export function Conversation({ model, picked, onPick, difference }) {
+export function Conversation({ id, model, picked, onPick, difference }) {
   const items = model.talk;
   const chosen = useMemo(() => {
     if (picked === undefined) return -1;
@@ -39,7 +40,7 @@ export function Conversation({ model, picked, onPick, difference }) {
         ${item.isVoid && html`<span class="tag">void</span>`}
         ${difference !== undefined && (item.position === difference || item.to === difference) && html`<span class="tag differs">first difference</span>`}
       </div>
-      <${Item} of=${item} />`;
+      <${Item} id=${id} of=${item} />`;
   }, [model, chosen, difference]);
   const within = useMemo(() => new Set(model.runs.filter((run) => run.depth).map((run) => run.key)), [model]);
   const classOf = (index) => {
@@ -53,12 +54,12 @@ export function Conversation({ model, picked, onPick, difference }) {
   </section>`;
 }
 
-function Item({ of: item }) {
+function Item({ id, of: item }) {
   switch (item.sort) {
     case "input":
       return html`<p class="what">The workflow begins with</p><${Value} of=${item.value} label="input" />`;
     case "message":
-      return html`<${Content} of=${item.content} />`;
+      return html`<${Message} id=${id} of=${item} />`;
     case "live":
       return html`<div class="live" aria-live="off">${textsIn(item).map(({ attempt, text }, index, all) => {
         const end = text.length > LIVE_CHARACTERS ? `… ${text.slice(-LIVE_CHARACTERS)}` : text;
@@ -89,6 +90,7 @@ function Call({ of: item }) {
       <p class="what">Arguments</p><${Value} of=${item.arguments} label="arguments" />
       ${item.states.length > 1 && html`<p class="what"><${Text}>${item.states.join("; ")}<//></p>`}
     </details>
+    ${item.child && html`<p><a href=${addressOf(["executions", item.child])}><${Text}>${item.child}<//></a></p>`}
     ${item.to && (item.failure
       ? html`<p class="outcome bad"><span aria-hidden="true">→</span> <${Brief} of=${`${item.failure.kind}: ${item.failure.message}`} length="400" /></p>`
       : html`<div class="outcome"><span aria-hidden="true">→</span> <${LongOrBrief} of=${item.result} /></div>`)}`;
@@ -97,6 +99,13 @@ function Call({ of: item }) {
 function LongOrBrief({ of }) {
   const text = typeof of === "string" ? of : JSON.stringify(of) ?? "";
   return text.length <= 200 ? html`<${Brief} of=${of} />` : html`<details><summary><${Brief} of=${of} length="160" /></summary><${Value} of=${of} label="result" /></details>`;
+}
+
+/** A message; one with an image that was cut is loaded whole. */
+function Message({ id, of: { position, content, cutAt } }) {
+  const isCut = cutAt !== undefined && Array.isArray(content) && content.some((chunk) => chunk.type === "image_url");
+  const { value } = useLoaded(async () => isCut && (await read("event", { id, position })).data.result.entries[cutAt].content, 0, id, position, isCut);
+  return html`<${Content} of=${value || content} />`;
 }
 
 /** The content of a message: a text, or chunks. An image is shown only if its data are in the journal. */

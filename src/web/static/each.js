@@ -5,7 +5,7 @@ import { html, useRef, useState } from "./view.js";
 import { count } from "./words.js";
 
 /**
- * Return the outcomes so far, in order (`{done}` or `{error}`), and functions that start and stop.
+ * Return the outcomes so far, in order (`{done}` or `{error}`), a function that starts, and a button that stops or closes.
  *
  * It goes from the first to the last, one after the other, so that somebody who sees a mistake can stop it. In
  * the end `onDone` gets a sentence, and then comes `onClose`, unless there is something to read.
@@ -32,13 +32,10 @@ export function useEach(all, doTo, { title, what, onDone, onClose }) {
     onDone(`${title}: done for ${done} of ${count(all.length, what)}.`);
     if (done === all.length) onClose();
   };
-  return {
-    outcomes,
-    isBusy: state === "busy",
-    isOver: state === "over",
-    start,
-    stop: () => (isStopped.current = true),
-  };
+  const isBusy = state === "busy";
+  const leave = () => (isBusy ? (isStopped.current = true) : onClose());
+  const exit = html`<button type="button" onClick=${leave}>${isBusy ? "Stop" : "Close"}</button>`;
+  return { outcomes, isBusy, isOver: state === "over", start, exit };
 }
 
 /** The list of what something is done to: the name of each, what would happen, and what came of it. */

@@ -7,7 +7,8 @@ import { Journal } from "./journal.js";
 import { Machine, movesOf } from "./machine.js";
 import { firstDifference, modelReader, stepIn, withMore } from "./model.js";
 import { costIn } from "./money.js";
-import { Brief, Moment, Status, Text, Trouble, Value } from "./parts.js";
+import { Brief, Guard, LoadAll, Moment, Status, Text, Trouble, Value } from "./parts.js";
+import { Question } from "./questions.js";
 import { follow, read } from "./server.js";
 import { Timeline } from "./timeline.js";
 import { Tokens } from "./tokens.js";
@@ -56,7 +57,8 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
   const { value: alive } = useLoaded(() => (isOpen ? read("workers") : { workers: [] }), 5, id, isOpen);
   const carriers = (alive?.workers ?? []).filter((worker) => worker.executions.includes(id));
   const last = events.at(-1)?.position ?? 0;
-  const at = parameters.at === undefined ? last : Math.min(Number(parameters.at) || 0, last);
+  const asked = Math.trunc(Number(parameters.at ?? NaN));
+  const at = Number.isNaN(asked) ? last : Math.min(Math.max(asked, 1), last);
   const isPast = at < last;
   const then = useMemo(
     () => (isPast ? events.filter((event) => event.position <= at && event.kind !== "text_delta") : events),
@@ -67,7 +69,7 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
   const model = useMemo(() => readModel.current(then), [then]);
   const moves = useMemo(() => movesOf(events), [events]);
   const difference = useMemo(() => firstDifference(then), [then]);
-  const picked = parameters.pick === undefined ? undefined : Number(parameters.pick);
+  const picked = Number(parameters.pick) || undefined;
   const [said, setSaid] = useState("");
   const [forking, setForking] = useState();
   const show = (changed, quietly = true) => go(addressOf(["executions", id], { ...parameters, ...changed }), { quietly });
@@ -93,7 +95,8 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
     <${Actions} of=${about} model=${model} readOnly=${readOnly} offered=${offered} onDone=${done} />
     <p role="status" class="said">${said}</p>
     <${Fate} about=${about} model=${model} isPast=${isPast} />
-    ${!isPast && model.pending.map((one) => html`<${Asked} key=${one.position} id=${id} event=${one} readOnly=${readOnly} onDone=${done} />`)}
+    ${!isPast && model.pending.map((one) => html`<${Guard} key=${one.position} what=${`The call of ${one.data.tool}`}><${Approval} of=${callIn(id, one)} readOnly=${readOnly} onDone=${done} /><//>`)}
+    ${!isPast && model.questions.map((one) => html`<${Guard} key=${one.position} what="The question"><${Question} of=${{ id, ...one.data, schema: one.data.answer_schema ?? {} }} readOnly=${readOnly} onDone=${done} /><//>`)}
     ${model.crashes.map((crash) => html`<${Crash} key=${crash.position} of=${crash} onPick=${pick} />`)}
     <${Travel} at=${at} last=${last} then=${then} onMove=${(position) => show({ at: position === last ? undefined : position })} />
     <div class="tabs" role="group" aria-label="Views of the execution">
@@ -105,24 +108,20 @@ export function Execution({ id, parameters, readOnly, offered, machine }) {
           onPick=${(position, isElsewhere) => show({ view: isElsewhere ? undefined : "journal", pick: position }, !isElsewhere)} />`
       : html`<${Timeline} model=${model} events=${then} picked=${picked} onPick=${pick} difference=${difference} />
         <div class="columns">
-          <${Conversation} model=${model} picked=${picked} onPick=${pick} difference=${difference} />
+          <${Conversation} id=${id} model=${model} picked=${picked} onPick=${pick} difference=${difference} />
           <div>
             <${Details} id=${id} event=${event} model=${model} picked=${picked} readOnly=${readOnly} onFork=${setForking} />
             <${Machine} machine=${machine} moves=${moves} at=${at} runs=${model.runs} selected=${event?.data.run} onPick=${pick} />
             <${Tokens} runs=${model.runs} usage=${model.usage} onPick=${pick} />
           </div>
         </div>`}
-    ${forking && html`<${Fork} id=${id} at=${forking.position} step=${stepIn(forking)} model=${model} onClose=${() => setForking(undefined)} />`}
+    ${forking && html`<${Fork} id=${id} event=${forking} model=${model} onClose=${() => setForking(undefined)} />`}
   </article>`;
 }
 
-/** A call that waits for a person; one with large arguments is loaded whole, because they are edited. */
-function Asked({ id, event, readOnly, onDone }) {
-  const { value, error } = useLoaded(() => (event.bytes ? read("event", { id, position: event.position }) : event), 0, id, event.position);
-  if (!value) return html`<${Trouble} error=${error} />`;
-  const { agent, tool, parameters, arguments: given = {} } = value.data;
-  const of = { id, key: value.call, agent, tool, parameters, arguments: JSON.stringify(given) };
-  return html`<${Approval} of=${of} readOnly=${readOnly} onDone=${onDone} />`;
+/** Return the call that waits for a person since an event. */
+function callIn(id, { call, data, bytes }) {
+  return { ...data, id, bytes, key: call, arguments: JSON.stringify(data.arguments ?? {}) };
 }
 
 function Head({ about, model, state, isPast, carriers, difference, onPick }) {
@@ -143,6 +142,7 @@ function Head({ about, model, state, isPast, carriers, difference, onPick }) {
         <span class="soft"> (${valid.prompt_tokens.toLocaleString("en")} in, ${valid.completion_tokens.toLocaleString("en")} out${lost.total_tokens ? `; ${lost.total_tokens.toLocaleString("en")} more are void` : ""})</span></dd></div>
       ${costIn(valid) && html`<div><dt>Cost</dt><dd><span class="cost">${costIn(valid)}</span>
         ${costIn(lost) && html`<span class="soft"> (${costIn(lost)} more are void)</span>`}</dd></div>`}
+      ${about.parent && html`<div><dt>Child of</dt><dd><a href=${addressOf(["executions", about.parent])}><${Text}>${about.parent}<//></a></dd></div>`}
       ${fork && html`<div><dt>Fork of</dt><dd><a href=${addressOf(["executions", fork.source])}><${Text}>${fork.source}<//></a> at position ${fork.source_position}
         <button class="quiet small" onClick=${() => onPick(difference)}>First difference: position ${difference}</button></dd></div>`}
       ${Object.entries(about.tags ?? {}).map(([name, value]) => html`<div key=${name}><dt><${Text}>${name}<//></dt><dd><${Text}>${value}<//></dd></div>`)}
@@ -231,13 +231,13 @@ function Details({ id, event, model, picked, readOnly, onFork }) {
   return html`<section class="card" aria-labelledby="details">
     <h2 id="details">Position ${event.position}: ${event.kind.replaceAll("_", " ")}</h2>
     <p class="soft"><time datetime=${event.at}>${timeOfDay(event.at)}</time>${span && html` · <${Text}>${span.name}<//>${span.ended ? ` · ${duration(secondsBetween(span.begun, span.ended))}` : " · under way"}`}</p>
-    ${!readOnly && html`<p class="buttons"><button onClick=${() => onFork(event)}>Fork from here…</button>
+    ${!readOnly && html`<p class="buttons"><button onClick=${() => onFork(shown)}>Fork from here…</button>
       ${end && stepIn(end) && html`<button onClick=${() => onFork(end)}>Fork with another result…</button>`}</p>`}
     ${span?.attempts.length > 0 && html`<h3>Attempts that failed</h3><ol class="attempts">${span.attempts.map((one) => html`<li key=${one.attempt}>
       Attempt ${one.attempt}, <time datetime=${one.at}>${timeOfDay(one.at)}</time>: <${Brief} of=${`${one.failure.kind}: ${one.failure.message}`} length="300" /></li>`)}</ol>`}
     ${event.data.failure && html`<${Failure} of=${event.data.failure} />`}
     <${Value} of=${shown.data} label="data of the event" />
-    ${event.bytes && !whole.event && html`<button class="quiet" onClick=${load}>Load all ${event.bytes.toLocaleString("en")} bytes</button>`}
+    ${event.bytes && !whole.event && html`<${LoadAll} bytes=${event.bytes} onClick=${load} />`}
     <${Trouble} error=${whole.error} />
     ${end && html`<h3>Ended at position ${end.position}: ${end.kind.replaceAll("_", " ")}</h3>
       ${end.data.failure ? html`<${Failure} of=${end.data.failure} />` : html`<${Value} of=${end.data.result ?? end.data} label="result" />`}`}

@@ -3,7 +3,7 @@
 import { Text } from "./parts.js";
 import { addressOf, go, html, placeNow, useEffect, useState } from "./view.js";
 import { KINDS } from "./waits.js";
-import { count, visible } from "./words.js";
+import { count, localTime, visible } from "./words.js";
 
 const STATUSES = ["running", "paused", "completed", "failed", "cancelled", "terminated"];
 
@@ -41,9 +41,7 @@ export function withTag(filters, name, value) {
 
 /** Return a time of the address as a field shows it: where the reader is. */
 function local(time) {
-  const date = new Date(time);
-  if (Number.isNaN(date.getTime())) return "";
-  return new Date(date.getTime() - 60_000 * date.getTimezoneOffset()).toISOString().slice(0, 16);
+  return Number.isNaN(Date.parse(time)) ? "" : localTime(time).slice(0, 16);
 }
 
 export function Filters({ filters, workflows }) {

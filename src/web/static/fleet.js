@@ -2,9 +2,9 @@
 
 import { Bulk } from "./bulk.js";
 import { Filters, filtersIn, queryOf, withTag } from "./filters.js";
-import { Status, Text, Trouble } from "./parts.js";
+import { Guard, Status, Text, Trouble } from "./parts.js";
 import { read } from "./server.js";
-import { addressOf, html, useLoaded, useRef, useState } from "./view.js";
+import { addressOf, html, useChosen, useLoaded, useRef, useState } from "./view.js";
 import { Waits } from "./waits.js";
 import { age, count, duration, moment, secondsBetween, visible } from "./words.js";
 
@@ -13,7 +13,7 @@ export function Fleet({ parameters, readOnly, offered }) {
   const { cursor } = parameters;
   const { value, error, again } = useLoaded(() => read("fleet", { ...queryOf(filters), cursor }), cursor ? 0 : 2, JSON.stringify([filters, cursor]));
   const { value: alive } = useLoaded(() => read("workers"), 3);
-  const [chosen, setChosen] = useState(new Set());
+  const [chosen, choose] = useChosen();
   const [said, setSaid] = useState("");
   // The list before stays until the next one is there.
   const before = useRef();
@@ -25,11 +25,6 @@ export function Fleet({ parameters, readOnly, offered }) {
   const done = (text) => {
     setSaid(text);
     again();
-  };
-  const choose = (ids, isOn) => {
-    const changed = new Set(chosen);
-    for (const id of ids) isOn ? changed.add(id) : changed.delete(id);
-    setChosen(changed);
   };
   return html`<section aria-labelledby="executions">
     <div class="headline"><h1 id="executions">Executions</h1><${Alive} of=${alive} /></div>
@@ -76,7 +71,7 @@ function Executions({ of, alive, filters, isOld, chosen, onChoose }) {
         ${heads.map((head) => html`<th key=${head} role="columnheader" class=${["Turns", "Tokens", "Cost", "Age"].includes(head) ? "number" : ""}>${head}</th>`)}
       </tr></thead>
       <tbody role="rowgroup">
-        ${of.map((one) => html`<${Row} key=${one.id} of=${one} worker=${carriers.get(one.id)} filters=${filters} isChosen=${chosen.has(one.id)} onChoose=${onChoose} />`)}
+        ${of.map((one) => html`<${Guard} key=${one.id} what=${one.id}><${Row} of=${one} worker=${carriers.get(one.id)} filters=${filters} isChosen=${chosen.has(one.id)} onChoose=${onChoose} /><//>`)}
       </tbody>
     </table>
   </div>`;

@@ -23,14 +23,14 @@ function fieldsFor(schema, text) {
   if (typeof given !== "object" || given === null || Array.isArray(given)) return undefined;
   const known = Object.keys(schema?.properties ?? {});
   const names = [...new Set([...known, ...Object.keys(given)])];
-  const fields = names.map((name) => fieldFor(name, schema?.properties?.[name] ?? {}, given, schema?.required ?? []));
+  const fields = names.map((name) => fieldFor(name, (known.includes(name) && schema.properties[name]) || {}, given, schema?.required ?? []));
   // An input would hide what turns a text around, or what nobody sees.
   return known.length && fields.every((field) => visible(field.text) === field.text) ? fields : undefined;
 }
 
 function fieldFor(name, schema, given, required) {
   const isGiven = Object.hasOwn(given, name);
-  const value = given[name];
+  const value = isGiven ? given[name] : undefined;
   const about = { name, isGiven, isRequired: required.includes(name), description: schema.description };
   if (Array.isArray(schema.enum) && schema.enum.every((one) => typeof one === "string") && (!isGiven || schema.enum.includes(value)))
     return { ...about, sort: "choice", choices: schema.enum, text: value ?? "" };
@@ -44,7 +44,7 @@ function fieldFor(name, schema, given, required) {
 function written(fields, texts) {
   const members = [];
   for (const field of fields) {
-    const text = texts[field.name] ?? field.text;
+    const text = texts.get(field.name) ?? field.text;
     if (text === "" && (!field.isGiven || field.sort !== "string")) continue;
     let value = text;
     if (field.sort === "string" || field.sort === "choice") value = JSON.stringify(text);
@@ -64,13 +64,13 @@ export function Arguments({ text, schema, readOnly, onInput }) {
   const original = useMemo(() => editable(text), [text]);
   const [isForm, setForm] = useState(Boolean(fields));
   const [whole, setWhole] = useState(original);
-  const [texts, setTexts] = useState({});
+  const [texts, setTexts] = useState(new Map());
   const change = (name, value) => {
-    const changed = { ...texts, [name]: value };
+    const changed = new Map(texts).set(name, value);
     setTexts(changed);
     try {
       const now = written(fields, changed);
-      onInput(now === written(fields, {}) ? null : now, undefined);
+      onInput(now === written(fields, new Map()) ? null : now, undefined);
     } catch (fault) {
       onInput(null, `${name}: ${fault.message}`);
     }
@@ -87,7 +87,7 @@ export function Arguments({ text, schema, readOnly, onInput }) {
         changeWhole(original);
       }
     } else {
-      setTexts({});
+      setTexts(new Map());
       setWhole(original);
       onInput(null, undefined);
     }
@@ -96,7 +96,7 @@ export function Arguments({ text, schema, readOnly, onInput }) {
   return html`<fieldset>
     <legend>Arguments</legend>
     ${isForm
-      ? fields.map((field) => html`<${Field} key=${field.name} of=${field} text=${texts[field.name] ?? field.text} readOnly=${readOnly} onInput=${(value) => change(field.name, value)} />`)
+      ? fields.map((field) => html`<${Field} key=${field.name} of=${field} text=${texts.get(field.name) ?? field.text} readOnly=${readOnly} onInput=${(value) => change(field.name, value)} />`)
       : html`<label>As JSON
           <textarea class="code" rows=${Math.min(16, whole.split("\n").length + 1)} spellcheck=${false} dir="ltr" readonly=${readOnly}
             value=${whole} onInput=${(event) => changeWhole(event.target.value)}></textarea>

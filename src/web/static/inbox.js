@@ -1,21 +1,21 @@
 /** The calls and the questions that wait for a person, over all executions. */
 
 import { Approval, Decisions } from "./approvals.js";
-import { Trouble } from "./parts.js";
+import { Guard, Trouble } from "./parts.js";
 import { PersonField } from "./person.js";
 import { Question } from "./questions.js";
 import { read } from "./server.js";
-import { html, useLoaded, useState } from "./view.js";
+import { html, useChosen, useLoaded, useState } from "./view.js";
 import { count, visible } from "./words.js";
 
 function nameOf(one) {
-  return `${one.id} ${one.key}`;
+  return `${one.id} ${one.key} ${one.fingerprint}`;
 }
 
 export function Inbox({ readOnly }) {
   const { value, error, again } = useLoaded(() => read("inbox"), 3);
   const [said, setSaid] = useState("");
-  const [chosen, setChosen] = useState(new Set());
+  const [chosen, choose] = useChosen();
   const [verdict, setVerdict] = useState();
   const waiting = value?.approvals ?? [];
   const questions = value?.questions ?? [];
@@ -23,11 +23,6 @@ export function Inbox({ readOnly }) {
   const decided = (text) => {
     setSaid(text);
     again();
-  };
-  const choose = (names, isOn) => {
-    const changed = new Set(chosen);
-    for (const name of names) isOn ? changed.add(name) : changed.delete(name);
-    setChosen(changed);
   };
   return html`<section aria-labelledby="inbox">
     <h1 id="inbox">Waiting for a person</h1>
@@ -46,10 +41,10 @@ export function Inbox({ readOnly }) {
         <button onClick=${() => setVerdict("deny")}>Deny ${picked.length}…</button>
       </div>`}
     </div>`}
-    <div class="cards">${questions.map((one) => html`<${Question} key=${nameOf(one)} of=${one} readOnly=${readOnly} onDone=${decided} />`)}</div>
+    <div class="cards">${questions.map((one) => html`<${Guard} key=${nameOf(one)} what=${`The question of ${one.id}`}><${Question} of=${one} readOnly=${readOnly} onDone=${decided} isLinked=${true} /><//>`)}</div>
     ${verdict && html`<${Decisions} verdict=${verdict} of=${picked} onClose=${() => setVerdict(undefined)} onDone=${decided} />`}
-    <div class="cards">${waiting.map((one) => html`<${Approval} key=${nameOf(one)} of=${one} readOnly=${readOnly} onDone=${decided} isLinked=${true}>
+    <div class="cards">${waiting.map((one) => html`<${Guard} key=${nameOf(one)} what=${`The call of ${one.tool} in ${one.id}`}><${Approval} of=${one} readOnly=${readOnly} onDone=${decided} isLinked=${true}>
       ${!readOnly && waiting.length > 1 && html`<input type="checkbox" aria-label=${visible(`Choose the call of ${one.tool} in ${one.id}`)} checked=${chosen.has(nameOf(one))} onChange=${(event) => choose([nameOf(one)], event.target.checked)} />`}
-    <//>`)}</div>
+    <//><//>`)}</div>
   </section>`;
 }

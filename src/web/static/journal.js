@@ -1,6 +1,6 @@
 /** The journal, record by record: a list of any length, loaded where somebody looks. It can be searched. */
 
-import { Brief, Trouble, Value } from "./parts.js";
+import { Brief, LoadAll, Trouble, Value } from "./parts.js";
 import { read } from "./server.js";
 import { html, useCallback, useEffect, useRef, useState } from "./view.js";
 import { Virtual } from "./virtual.js";
@@ -133,7 +133,7 @@ function Row({ id, position, of, differs, onPick }) {
       <span class="soft"><${Brief} of=${rest.key ?? rest.name ?? rest} length="90" /></span></summary>
     ${isOpen && html`<${Value} of=${record} label=${`record ${position}`} />
       <p class="buttons"><button class="quiet" onClick=${() => onPick(position, true)}>Show in the timeline</button>
-      ${of.bytes && !whole && html`<button class="quiet" onClick=${load}>Load all ${of.bytes.toLocaleString("en")} bytes</button>`}</p>
+      ${of.bytes && !whole && html`<${LoadAll} bytes=${of.bytes} onClick=${load} />`}</p>
       <${Trouble} error=${error} />`}
   </details>`;
 }

@@ -9,8 +9,10 @@
  */
 
 import { add, nothing, runsOf } from "./runs.js";
+import { brief } from "./words.js";
 
 const CODE = "workflow code";
+const LEFT = "left";
 
 const ENDS = {
   execution_completed: "completed",
@@ -19,35 +21,47 @@ const ENDS = {
   execution_terminated: "terminated",
 };
 
+/** What else changes the status. */
+const TURNS = {
+  execution_held: "held",
+  execution_paused: "paused",
+  execution_resumed: "running",
+  execution_reopened: "running",
+  cancel_requested: "running",
+};
+
 /** The spans, by the kind of the event that begins them. */
 const BEGINS = {
   turn_started: (data) => ({ key: data.key, kind: "model", name: `turn ${data.turn}`, lane: laneOf(data) }),
   summary_started: (data) => ({ key: data.key, kind: "model", name: "summary", lane: laneOf(data) }),
   tool_called: (data) => ({ key: callOf(data), kind: "tool", name: data.tool, lane: laneOf(data) }),
-  approval_requested: (data) => ({ key: `${callOf(data)} approval`, kind: "wait", isApproval: true, name: `approval of ${data.tool}`, lane: laneOf(data) }),
+  approval_requested: (data) => ({ key: approvalOf(data), kind: "wait", isApproval: true, name: `approval of ${data.tool}`, lane: laneOf(data) }),
   activity_started: (data) => ({ key: data.key, kind: "tool", name: data.name, lane: CODE }),
   child_started: (data) => ({ key: data.key, kind: "tool", name: data.workflow, lane: CODE }),
+  question_asked: (data) => ({ key: questionOf(data), kind: "wait", isApproval: true, name: `question: ${data.question}`, lane: CODE }),
   timer_started: (data) => ({ key: data.key, kind: "wait", name: "timer", lane: CODE }),
-  update_accepted: (data) => ({ key: `update ${data.id}`, kind: "tool", name: `update ${data.name}`, lane: CODE }),
+  update_accepted: (data) => ({ key: updateOf(data), kind: "tool", name: `update ${data.name}`, lane: CODE }),
 };
 
-/** The key of the span that an event ends, and whether it failed. */
+/** The key of the span that an event ends. */
 const FINISHES = {
-  model_replied: (data) => [data.key, false],
-  model_failed: (data) => [data.key, true],
-  summary_made: (data) => [data.key, false],
-  summary_failed: (data) => [data.key, true],
-  tool_returned: (data) => [callOf(data), false],
-  tool_failed: (data) => [callOf(data), true],
-  approval_given: (data) => [`${callOf(data)} approval`, false],
-  approval_denied: (data) => [`${callOf(data)} approval`, true],
-  activity_completed: (data) => [data.key, false],
-  activity_failed: (data) => [data.key, true],
-  child_completed: (data) => [data.key, false],
-  child_failed: (data) => [data.key, true],
-  timer_fired: (data) => [data.key, false],
-  update_completed: (data) => [`update ${data.id}`, false],
-  update_failed: (data) => [`update ${data.id}`, true],
+  model_replied: keyOf,
+  model_failed: keyOf,
+  summary_made: keyOf,
+  summary_failed: keyOf,
+  tool_returned: callOf,
+  tool_failed: callOf,
+  approval_given: approvalOf,
+  approval_denied: approvalOf,
+  activity_completed: keyOf,
+  activity_failed: keyOf,
+  child_completed: keyOf,
+  child_failed: keyOf,
+  timer_fired: keyOf,
+  question_answered: questionOf,
+  question_withdrawn: questionOf,
+  update_completed: updateOf,
+  update_failed: updateOf,
 };
 
 /** Moments: events that take no time, in words. */
@@ -62,6 +76,12 @@ const MOMENTS = {
   execution_held: (data) => `held: ${data.reason}`,
   execution_paused: (data) => `paused${data.reason ? `: ${data.reason}` : ""}`,
   execution_resumed: () => "resumed",
+  question_asked: (data) => `question${data.to ? ` to ${data.to}` : ""}: ${data.question}`,
+  question_answered: (data) => `question answered${by(data)}: ${brief(data.answer)}`,
+  question_withdrawn: () => "question withdrawn",
+  message_said: (data) => `message${by(data)} to ${data.agent}: ${data.text}`,
+  run_interrupted: (data) => `run interrupted${by(data)}${data.reason ? `: ${data.reason}` : ""}`,
+  tagged: ({ tags = {}, removed = [] }) => `tagged ${[...Object.entries(tags).map((one) => one.join("=")), ...removed.map((one) => `${one} removed`)].join(", ")}`,
   signal_received: (data) => `signal ${data.name}`,
   cancel_requested: () => "asked to end",
   patched: (data) => `patch ${data.patch}`,
@@ -73,6 +93,10 @@ const MOMENTS = {
   guardrail_replaced: (data) => `${data.guardrail} replaced the ${part(data)}`,
 };
 
+function by(data) {
+  return data.by ? ` by ${data.by}` : "";
+}
+
 function part(data) {
   return data.tool ? `${data.of} of ${data.tool}` : data.of;
 }
@@ -81,13 +105,37 @@ function laneOf(data) {
   return `${data.run}\n${data.agent}`;
 }
 
+function keyOf(data) {
+  return data.key;
+}
+
 function callOf(data) {
   return `${data.run}/${data.turn}/${data.call_id}`;
 }
 
-/** Return the call whose result came too late for its run: it does not wait any more. */
+function approvalOf(data) {
+  return `${callOf(data)} approval`;
+}
+
+function questionOf(data) {
+  return `question ${data.key}`;
+}
+
+function updateOf(data) {
+  return `update ${data.id}`;
+}
+
+/** Return the approval of the call whose result came too late for its run: it does not wait any more. */
 function unsent(open, data) {
-  return [...open.values()].find((span) => span.run === data.run && span.data.call_id === data.call_id && span.kind === "wait")?.key.replace(/ approval$/, "");
+  return [...open.values()].find((span) => span.run === data.run && span.data.call_id === data.call_id && span.kind === "wait");
+}
+
+/** End a span that nobody waits for any more. */
+function leave(span, open, calls, { at, position }) {
+  if (!span) return;
+  calls.get(callKeyOf(span))?.states.push(LEFT);
+  open.delete(span.key);
+  Object.assign(span, { left: position, ended: at, state: LEFT });
 }
 
 /**
@@ -191,8 +239,9 @@ class Fold {
     model.runs = runsOf(model);
     model.lanes = lanesOf(model);
     model.open = [...this.open.values()];
-    const hasEnded = model.status !== "running";
-    model.pending = hasEnded ? [] : model.open.filter((span) => span.event.kind === "approval_requested").map((span) => span.event);
+    const asked = (kind) => model.open.filter(({ event }) => event.kind === kind).map(({ event }) => event);
+    model.pending = asked("approval_requested");
+    model.questions = asked("question_asked");
     return model;
   }
 }
@@ -223,15 +272,21 @@ function takeEvent({ model, open, calls, live, before }, event) {
     model.spans.push(span);
   }
   if (FINISHES[kind]) {
-    const [key, hasFailed] = FINISHES[kind](data);
+    const key = FINISHES[kind](data);
     const span = open.get(key);
     if (span) {
       open.delete(key);
-      Object.assign(span, { to: position, ended: at, state: hasFailed ? "failed" : "done", end: event });
+      Object.assign(span, { to: position, ended: at, state: /failed|denied/.test(kind) ? "failed" : "done", end: event });
     }
+    const call = calls.get(key);
+    if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
   }
   if (MOMENTS[kind]) model.moments.push({ position, at, kind, text: MOMENTS[kind](data), event });
-  if (ENDS[kind]) model.status = ENDS[kind];
+  model.status = ENDS[kind] ?? TURNS[kind] ?? model.status;
+  if (ENDS[kind]) {
+    for (const span of open.values()) leave(span, open, calls, event);
+  }
+  const noted = () => model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
   switch (kind) {
     case "execution_started":
       model.workflow = data.workflow;
@@ -266,14 +321,8 @@ function takeEvent({ model, open, calls, live, before }, event) {
       const call = calls.get(callOf(data));
       const because = data.reason ? `: ${data.reason}` : "";
       const edited = data.edited_arguments ? " with other arguments" : "";
-      call?.states.push(`${kind === "approval_given" ? `allowed${edited}` : "denied"}${data.by ? ` by ${data.by}` : ""}${because}`);
+      call?.states.push(`${kind === "approval_given" ? `allowed${edited}` : "denied"}${by(data)}${because}`);
       if (call && data.edited_arguments) call.asked = call.arguments;
-      break;
-    }
-    case "tool_returned":
-    case "tool_failed": {
-      const call = calls.get(callOf(data));
-      if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
       break;
     }
     case "activity_started": {
@@ -283,41 +332,23 @@ function takeEvent({ model, open, calls, live, before }, event) {
       break;
     }
     case "child_started": {
-      const call = { position, at, sort: "call", key: data.key, tool: data.workflow, arguments: { child: data.child }, states: ["started"] };
+      const call = { position, at, sort: "call", key: data.key, tool: data.workflow, arguments: { child: data.child }, child: data.child, states: ["started"] };
       calls.set(data.key, call);
       model.talk.push(call);
       break;
     }
-    case "child_completed":
-    case "child_failed":
-    case "activity_completed":
-    case "activity_failed": {
-      const call = calls.get(data.key);
-      if (call) Object.assign(call, { to: position, result: data.result, failure: data.failure });
-      break;
-    }
     case "result_unsent":
-      open.delete(`${unsent(open, data)} approval`);
+      leave(unsent(open, data), open, calls, event);
       break;
     case "handed_off":
       model.talk.push({ position, at, sort: "handoff", agent: data.from_agent, text: MOMENTS.handed_off(data) });
-      break;
-    case "signal_received":
-    case "reply_cut":
-    case "limit_reached":
-    case "answer_rejected":
-    case "guardrail_rejected":
-    case "guardrail_replaced":
-    case "execution_forked":
-    case "execution_held":
-      model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
       break;
     case "execution_recovered":
       model.crashes.push({
         position,
         at,
         before,
-        kept: model.spans.filter((span) => span.ended && !span.isVoid && span.kind !== "wait"),
+        kept: model.spans.filter((span) => span.to && !span.isVoid && span.kind !== "wait"),
         open: model.spans.filter((span) => !span.ended && !span.isVoid && span.kind !== "wait"),
         lost: data.worker,
         successor: data.successor,
@@ -327,10 +358,9 @@ function takeEvent({ model, open, calls, live, before }, event) {
       break;
     case "execution_reopened":
       reopen(model, open, calls, data.valid);
-      model.status = "running";
       model.failure = undefined;
       live.clear();
-      model.talk.push({ position, at, sort: "notice", text: MOMENTS[kind](data) });
+      noted();
       break;
     case "execution_completed":
       model.result = data.result;
@@ -340,6 +370,8 @@ function takeEvent({ model, open, calls, live, before }, event) {
       model.failure = data.failure;
       model.talk.push({ position, at, sort: "failure", failure: data.failure });
       break;
+    default:
+      if (MOMENTS[kind]) noted();
   }
 }
 
@@ -349,8 +381,8 @@ function reopen(model, open, calls, valid) {
   for (const span of model.spans) {
     if (span.isVoid) continue;
     if (span.from > valid) span.isVoid = true;
-    else if (span.to === undefined || span.to > valid) {
-      if (span.to > valid) Object.assign(span, { before: span.end, to: undefined, ended: undefined, state: "open", end: undefined });
+    else if (!((span.to ?? span.left) <= valid)) {
+      Object.assign(span, { to: undefined, left: undefined, ended: undefined, state: "open", end: undefined });
       open.set(span.key, span);
     }
   }
@@ -361,6 +393,7 @@ function reopen(model, open, calls, valid) {
   for (const [key, call] of calls) {
     if (call.position > valid) calls.delete(key);
     else if (call.to > valid) Object.assign(call, { to: undefined, result: undefined, failure: undefined });
+    else if (call.states.at(-1) === LEFT) call.states.pop();
   }
   model.voids.push({ from: valid, to: model.moments.at(-1)?.position });
 }
@@ -390,7 +423,7 @@ export function textsIn(item) {
   return [...item.attempts.entries()].sort(([one], [other]) => one - other).map(([attempt, { text }]) => ({ attempt, text }));
 }
 
-function reply(model, live, { data, position, at }) {
+function reply(model, live, { data, position, at, bytes }) {
   const item = live.get(data.key);
   live.delete(data.key);
   if (item) {
@@ -400,9 +433,9 @@ function reply(model, live, { data, position, at }) {
     if (item.attempts.size) item.isOver = true;
     else model.talk.splice(model.talk.lastIndexOf(item), 1);
   }
-  for (const entry of data.result.entries ?? []) {
+  for (const [index, entry] of (data.result.entries ?? []).entries()) {
     const about = { position, at, key: data.key, run: data.run, agent: data.agent };
-    if (entry.type === "message.output") model.talk.push({ ...about, sort: "message", content: entry.content });
+    if (entry.type === "message.output") model.talk.push({ ...about, sort: "message", content: entry.content, cutAt: bytes && index });
     else if (entry.type === "tool.execution") model.talk.push({ ...about, sort: "executed", tool: entry.name, value: { arguments: entry.arguments, info: entry.info } });
     else if (entry.type === "agent.handoff") model.talk.push({ ...about, sort: "handoff", text: `${entry.previous_agent_name} hands off to ${entry.next_agent_name}` });
     else if (entry.type !== "function.call") model.talk.push({ ...about, sort: "other", value: entry });

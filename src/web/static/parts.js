@@ -1,6 +1,6 @@
 /** Small parts that several views have. */
 
-import { html, useMemo, useState } from "./view.js";
+import { Component, html, useMemo, useState } from "./view.js";
 import { brief, moment, pretty, visible } from "./words.js";
 
 const SHOWN_CHARACTERS = 4000;
@@ -23,6 +23,11 @@ export function LongText({ children, label }) {
       : shown}</pre>
     ${!isWhole && text.length > SHOWN_CHARACTERS &&
     html`<button class="quiet" onClick=${() => setWhole(true)}>Show all ${text.length.toLocaleString("en")} characters</button>`}`;
+}
+
+/** A button that loads what was cut. */
+export function LoadAll({ bytes, onClick, children }) {
+  return html`<button type="button" class="quiet" onClick=${onClick}>Load all ${bytes.toLocaleString("en")} bytes${children}</button>`;
 }
 
 /** Return a text in pieces of about one length, each of which ends with a line if it has several. */
@@ -71,6 +76,17 @@ export function Status({ of }) {
 
 export function Moment({ at }) {
   return html`<time datetime=${at}>${moment(at)}</time>`;
+}
+
+/** Something that says why it cannot be shown, if it cannot, and takes nothing else with it. */
+export class Guard extends Component {
+  static getDerivedStateFromError(error) {
+    return { error };
+  }
+
+  render({ children, what = "This" }, { error }) {
+    return error ? html`<${Trouble} error=${{ message: `${what} cannot be shown: ${error.message}` }} />` : children;
+  }
 }
 
 /** An error of a request: it stays until the request works again. */

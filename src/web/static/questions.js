@@ -1,7 +1,7 @@
 /** Questions that workflow code asks people, each with a field that fits the type of the answer. */
 
 import { Text, Trouble } from "./parts.js";
-import { usePerson } from "./person.js";
+import { PersonField, usePerson } from "./person.js";
 import { act } from "./server.js";
 import { addressOf, html, useState } from "./view.js";
 import { pretty, visible } from "./words.js";
@@ -13,7 +13,7 @@ function sortOf(schema) {
   return { isText: schema.type === "string" };
 }
 
-export function Question({ of, readOnly, onDone }) {
+export function Question({ of, readOnly, onDone, isLinked = false }) {
   const { choices, isText } = sortOf(of.schema);
   const [given, setGiven] = useState(choices ? choices[0][0] : "");
   const [by] = usePerson();
@@ -30,17 +30,17 @@ export function Question({ of, readOnly, onDone }) {
     }
     setBusy(false);
   };
-  const name = `question-${of.id}-${of.key}`;
   const input = (event) => setGiven(event.target.value);
-  return html`<form class="card approval" aria-labelledby=${name} onSubmit=${answer}>
-    <h2 id=${name}><${Text}>${of.question}<//></h2>
-    <p>asked by <a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a>${of.to && html` of <${Text}>${of.to}<//>`}</p>
+  return html`<form class="card approval" aria-label=${visible(of.question)} onSubmit=${answer}>
+    <h2><${Text}>${of.question}<//></h2>
+    <p>asked ${isLinked && html`by <a href=${addressOf(["executions", of.id])}><${Text}>${of.id}<//></a>`}${of.to && html` of <${Text}>${of.to}<//>`}</p>
     ${!readOnly && html`${choices
         ? html`<label>Answer<select value=${given} onChange=${input}>${choices.map(([value, text]) => html`<option key=${value} value=${value} selected=${value === given}>${visible(text)}</option>`)}</select></label>`
         : isText
           ? html`<label>Answer<textarea rows="2" value=${given} onInput=${input}></textarea></label>`
           : html`<label>Answer, as JSON<textarea class="code" rows="4" spellcheck=${false} value=${given} onInput=${input}></textarea></label>
               <details><summary>What fits</summary><pre tabindex="0" aria-label="schema of the answer">${visible(pretty(of.schema))}</pre></details>`}
+      ${!isLinked && html`<${PersonField} />`}
       <p class="soft">The code gets the answer once, and goes on with it.</p>
       <p class="buttons"><button class="main" disabled=${isBusy}>${isBusy ? "Waiting…" : "Answer"}</button></p>`}
     <${Trouble} error=${error} />

@@ -29,9 +29,9 @@ function sentence({ refusal, anew, again, once }) {
   return parts.join(" ");
 }
 
-/** Return what a retry of each execution would do again, as texts by id, and whether all are there. */
+/** Return what a retry of each execution would do again, as a map of texts by id, and whether all are there. */
 export function useReruns(ids) {
-  const [found, setFound] = useState({});
+  const [found, setFound] = useState(new Map());
   useEffect(() => {
     let isOver = false;
     const load = async () => {
@@ -43,11 +43,11 @@ export function useReruns(ids) {
           text = error.message;
         }
         if (isOver) return;
-        setFound((before) => ({ ...before, [id]: text }));
+        setFound((before) => new Map(before).set(id, text));
       }
     };
     load();
     return () => (isOver = true);
   }, [ids.join("\n")]);
-  return { found, isKnown: ids.every((id) => id in found) };
+  return { found, isKnown: ids.every((id) => found.has(id)) };
 }

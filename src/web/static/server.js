@@ -34,7 +34,7 @@ async function request(address, options) {
     response = await fetch(address, options);
     text = await response.text();
   } catch {
-    throw new Refusal(AWAY);
+    throw new Refusal(options ? { message: "The inspector does not answer. It may have done this, or not." } : AWAY);
   }
   let value;
   try {
@@ -42,7 +42,8 @@ async function request(address, options) {
   } catch {
     throw new Refusal({ kind: "NoAnswer", message: `The inspector answers with status ${response.status}.` });
   }
-  if (!response.ok) throw new Refusal(value.error);
+  // Nobody does an action again by itself.
+  if (!response.ok) throw new Refusal({ ...value.error, retryable: !options && value.error.retryable });
   return value;
 }
 

@@ -34,7 +34,7 @@ function rowsOf(spans, scale, end) {
   const free = [];
   return spans.map((span) => {
     const from = scale.at(span.from);
-    const to = Math.max(span.to === undefined ? end : scale.at(span.to), from + BAR_WIDTH_MIN);
+    const to = Math.max((span.to ?? span.left) === undefined ? end : scale.at(span.to ?? span.left), from + BAR_WIDTH_MIN);
     let row = free.findIndex((until) => until <= from);
     if (row < 0) row = free.length;
     free[row] = to + 1;
@@ -56,7 +56,11 @@ function layout(model, events, isTrue, width) {
     return mine;
   });
   bars.sort((one, other) => one.span.from - other.span.from);
-  return { scale, bars, lanes, height: Math.max(top, ROW_HEIGHT), width: end + 40 };
+  const marks = model.moments
+    .filter(({ kind }) => !/handed_off|question/.test(kind))
+    .map((moment) => ({ moment, position: moment.position, from: scale.at(moment.position) }));
+  const stops = [...bars.map(({ span, from }) => ({ position: span.from, from })), ...marks].sort((one, other) => one.position - other.position);
+  return { scale, bars, marks, stops, lanes, height: Math.max(top, ROW_HEIGHT), width: end + 40 };
 }
 
 function nameOf(span) {
@@ -97,14 +101,16 @@ export function Timeline({ model, events, picked, onPick, difference }) {
   const isRelated = (span) => key !== undefined && callKeyOf(span) === key;
   const at = drawn.bars.findIndex(({ span }) => isPicked(span));
   const move = (event) => {
-    const here = Math.max(at, 0);
-    const steps = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: drawn.bars.length - 1 };
-    const next = drawn.bars[steps[event.key]];
+    const { stops } = drawn;
+    const focused = drawn.bars[at]?.span.from ?? picked ?? 0;
+    const here = Math.max(stops.findIndex(({ position }) => position >= focused), 0);
+    const steps = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: stops.length - 1 };
+    const next = stops[steps[event.key]];
     if (!next) return;
     event.preventDefault();
     isFocused.current = true;
     box.current.scrollLeft = Math.max(0, next.from - seen.width / 2);
-    onPick(next.span.from);
+    onPick(next.position);
   };
   const isNear = ({ from, to }, index) =>
     (to > seen.left - MARGIN && from < seen.left + seen.width + MARGIN) || index === Math.max(at, 0);
@@ -134,10 +140,10 @@ export function Timeline({ model, events, picked, onPick, difference }) {
               </button>`,
           )}
           ${drawn.lanes.length === 0 && html`<p class="soft empty">Nothing was begun yet.</p>`}
-          ${model.moments
-            .filter((moment) => moment.kind !== "handed_off" && isNear({ from: drawn.scale.at(moment.position), to: drawn.scale.at(moment.position) }))
-            .map((moment) => html`<button key=${moment.position} class="moment ${moment.isVoid ? "void" : ""} ${moment.kind}" tabindex="-1"
-              style=${{ left: `${drawn.scale.at(moment.position)}px`, top: `${drawn.height}px` }}
+          ${drawn.marks
+            .filter((mark) => mark.position === picked || isNear({ ...mark, to: mark.from }))
+            .map(({ moment, from }) => html`<button key=${moment.position} class="moment ${moment.isVoid ? "void" : ""} ${moment.kind}" tabindex=${moment.position === picked ? 0 : -1}
+              style=${{ left: `${from}px`, top: `${drawn.height}px` }} aria-pressed=${moment.position === picked}
               aria-label=${visible(moment.text)} title=${`${timeOfDay(moment.at)} ${visible(moment.text)}`} onClick=${() => onPick(moment.position)}></button>`)}
         </div>
       </div>
@@ -165,6 +171,7 @@ function Legend({ model }) {
     ["wait approval-wait", "waits for a person", has((span) => span.isApproval)],
     ["failed", "failed", has((span) => span.state === "failed")],
     ["open", "under way", has((span) => span.state === "open" && !span.isVoid)],
+    ["left", "left: nobody waits for it any more", has((span) => span.state === "left" && !span.isVoid)],
     ["void", "void after a retry", has((span) => span.isVoid)],
     ["attempt", "a failed attempt, then a retry", has((span) => span.attempts.length)],
     ["crash", "a worker was lost", model.crashes.length],

@@ -1,11 +1,11 @@
 /** What every view of the page uses: Preact with htm, and the address of the view. */
 
-import { h, render } from "./vendor/preact.js";
+import { Component, h, render } from "./vendor/preact.js";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
 import htm from "./vendor/htm.js";
 
 export const html = htm.bind(h);
-export { render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState };
+export { Component, render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState };
 
 /** Return the place that the address names: its path as decoded parts, and its parameters. */
 function placeIn(hash) {
@@ -40,6 +40,17 @@ export function go(address, { quietly = false } = {}) {
   } else {
     location.hash = address;
   }
+}
+
+/** Return a set, empty at first, and a function that puts names into it or takes them out. */
+export function useChosen() {
+  const [chosen, setChosen] = useState(new Set());
+  const choose = (names, isOn) => {
+    const changed = new Set(chosen);
+    for (const name of names) isOn ? changed.add(name) : changed.delete(name);
+    setChosen(changed);
+  };
+  return [chosen, choose];
 }
 
 /** Return the place that the address names, now and when it changes. */

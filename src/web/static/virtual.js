@@ -1,5 +1,6 @@
 /** A list of any length: only the rows near the part that is seen are in the page. */
 
+import { Guard } from "./parts.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
 
 /** Rows this far outside of what is seen are there already when somebody scrolls. */
@@ -140,7 +141,7 @@ export function Virtual({ length, keyOf, row, classOf, estimate, shown, isFollow
   const known = drawn.current.rows;
   for (let index = first; index < last; index++) {
     if (!known.has(index))
-      known.set(index, html`<li key=${keyOf(index)} data-key=${keyOf(index)} class=${classOf?.(index)} aria-setsize=${length} aria-posinset=${index + 1}>${row(index)}</li>`);
+      known.set(index, html`<li key=${keyOf(index)} data-key=${keyOf(index)} class=${classOf?.(index)} aria-setsize=${length} aria-posinset=${index + 1}><${Guard}>${row(index)}<//></li>`);
     rows.push(known.get(index));
   }
   return html`<div class=${`virtual ${name}`} ref=${box} tabindex="0" role="region" aria-label=${label}>

@@ -6,6 +6,7 @@ import { age, moment, secondsBetween, timeOfDay } from "./words.js";
 
 /** The kinds, and what a filter calls them. `worker` cannot be found: nobody stores it. */
 export const KINDS = {
+  __proto__: null, // A filter may be any text.
   held: "somebody to mend it",
   paused: "somebody to resume it",
   approval: "a decision",

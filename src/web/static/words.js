@@ -1,13 +1,15 @@
 /** Values as text for people. Text of models and tools is shown as it is: nothing in it is hidden or acts. */
 
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+/** Control characters, halves of characters, and all that is not seen, or that turns a text around. */
+const HIDDEN = /(?![\t\n])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}\p{Default_Ignorable_Code_Point}]/gu;
+
+function hex(number) {
+  return number.toString(16).padStart(4, "0");
+}
 
 /** Return text in which characters that are not seen, or that turn the text around, are shown by their number. */
 export function visible(text) {
-  return String(text).replace(
-    HIDDEN,
-    (character) => `⟨U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`,
-  );
+  return String(text).replace(HIDDEN, (one) => `⟨U+${hex(one.codePointAt(0)).toUpperCase()}⟩`);
 }
 
 /** Return a value as JSON, on several lines. */
@@ -22,7 +24,7 @@ export function editable(text) {
     const digits = (_, value, context) => (typeof value === "number" ? JSON.rawJSON(context.source) : value);
     spread = pretty(JSON.parse(text, digits));
   }
-  return spread.replace(HIDDEN, (one) => (one === "\n" ? one : `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`));
+  return spread.replace(HIDDEN, (one) => one.split("").map((unit) => `\\u${hex(unit.charCodeAt(0))}`).join(""));
 }
 
 /** Return a value on one line: a text as it is, anything else as JSON. */
@@ -54,16 +56,18 @@ export function secondsBetween(from, to) {
   return (new Date(to) - new Date(from)) / 1000;
 }
 
-/** Return a date and a time of day where the reader is. */
-export function moment(at) {
+/** Return a time where the reader is, as ISO 8601 writes it. */
+export function localTime(at) {
   const date = new Date(at);
-  const two = (number) => String(number).padStart(2, "0");
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+  return new Date(date - 60_000 * date.getTimezoneOffset()).toISOString();
+}
+
+export function moment(at) {
+  return localTime(at).slice(0, 19).replace("T", " ");
 }
 
 export function timeOfDay(at) {
-  return `${moment(at).slice(11)}.${String(new Date(at).getMilliseconds()).padStart(3, "0")}`;
+  return localTime(at).slice(11, 23);
 }
 
 export function count(number, one, many = `${one}s`) {

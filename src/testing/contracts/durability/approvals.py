@@ -178,7 +178,9 @@ class ApprovalContract(DurabilityContractBase):
             await execution.decide(ann.call_id, "deny", edited_arguments={})
         with pytest.raises(Unserialisable):
             await execution.decide(ann.call_id, "allow", edited_arguments={"to": object()})
-        await execution.decide(ann.call_id, "allow")
+        with pytest.raises(NotPending, match="not the one that was shown"):
+            await execution.decide(ann.key, "allow", fingerprint=bob.fingerprint)
+        await execution.decide(ann.call_id, "allow", fingerprint=ann.fingerprint)
         await stage.event(execution, EventKind.APPROVAL_GIVEN)
         with pytest.raises(NotPending):
             await execution.decide(ann.call_id, "deny")
