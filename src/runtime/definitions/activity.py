@@ -14,12 +14,13 @@ from outlast.core.failure import class_name
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
-from outlast.ports.definitions import ActivityDefinition, ActivityOptions, Approval
+from outlast.ports.definitions import ActivityDefinition, ActivityOptions
 from outlast.ports.durability.steps import Attempt, RunActivity, Step
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.tools import Effect
 from outlast.runtime.attempts.attempt import current_attempt
 from outlast.runtime.attempts.threads import called
+from outlast.runtime.definitions.approvals import Approval, check_approval
 from outlast.runtime.definitions.callables import innermost, is_async
 from outlast.runtime.definitions.depends import with_dependencies, without_dependencies
 from outlast.runtime.definitions.module_copies import in_copy
@@ -148,7 +149,8 @@ class _ActivityDecorator:
                 it runs with one idempotency key, "once" has a new one each time. A "once" activity whose
                 outcome is unknown after a crash or a timeout is not repeated: `OutcomeUnknown` is raised.
             requires_approval: True if a person must allow each call that a model makes of it; or a function
-                of the arguments (a dict) that decides for one call; it runs in the workflow and must be pure.
+                that decides for one call by its arguments, which it gets as one dict; it runs in the workflow
+                and must be pure.
                 Workflow code that awaits the activity itself needs no approval.
             local: For an activity that takes milliseconds: Temporal runs it in the worker that runs the
                 workflow, as a local activity, without a round trip to the server. After a crash
@@ -264,19 +266,6 @@ def _error_names(errors: Any) -> tuple[str, ...]:
                 f"retry_policy_non_retryable has {error!r} in it; give exception classes, or their names"
             )
     return tuple(names)
-
-
-def check_approval(approval: Any, what: str) -> None:
-    """Refuse a value that cannot decide whether a call needs approval.
-
-    Raises:
-        DefinitionError: it is neither a bool nor a plain function.
-    """
-    if isinstance(approval, bool) or (callable(approval) and not is_async(approval)):
-        return
-    raise DefinitionError(
-        f"{what} must be True, False or a plain `def` that takes the arguments and returns one of them"
-    )
 
 
 def _register(definition: ActivityDefinition) -> None:

@@ -16,9 +16,8 @@ from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
 from outlast.core.limits import DEFAULT_MAX_TURNS
 from outlast.core.summaries import SummariseHistory
-from outlast.ports.definitions import Approval
 from outlast.ports.tools import ToolSource
-from outlast.runtime.definitions.activity import Activity, check_approval
+from outlast.runtime.definitions.activity import Activity
 from outlast.runtime.definitions.agent_checks import (
     as_json_object,
     built_in,
@@ -31,6 +30,7 @@ from outlast.runtime.definitions.agent_checks import (
     check_texts,
     name_of_function,
 )
+from outlast.runtime.definitions.approvals import Approval, check_approval
 from outlast.runtime.definitions.callables import is_async, name_of
 from outlast.runtime.definitions.guardrails import Guardrail, check_guardrail, check_tool_guardrail
 from outlast.runtime.definitions.output_type import T_co
@@ -74,8 +74,8 @@ class Agent(Generic[C_contra, T_co]):
         max_parallel_tools: The most calls of one turn that are made at the same time; the others wait for
             them, in the order in which the model asked. None: all of them.
         requires_approval: Tools of any kind, by name, whose calls a person must allow: True for each call, or
-            a pure function of the arguments (a dict) that decides for one call. It overrides the setting of
-            an activity or a tool source.
+            a pure function that decides for one call by its arguments, which it gets as one dict. It
+            overrides the setting of an activity or a tool source.
         output_type: The type of the answer; it is asked for as JSON and parsed.
         output_retries: How often the model may answer again after an answer that is not of the output type,
             before the run fails with `InvalidOutput`.

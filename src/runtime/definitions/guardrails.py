@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from outlast.core.errors import DefinitionError
 from outlast.runtime.definitions.callables import is_async
-from outlast.runtime.definitions.run_context import RunContext, with_context
+from outlast.runtime.definitions.run_context import RunContext, can_take, with_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,8 @@ def check_guardrail(guardrail: Any, agent: str, is_agent: bool) -> None:
         raise DefinitionError(
             f"{what} is not a guardrail; give a function that takes the text, an activity or an Agent"
         )
-    try:
-        inspect.signature(with_context(guardrail, None)).bind("text")
-    except TypeError as error:
-        raise DefinitionError(f"{what} must take one argument, the text, beside a RunContext") from error
-    except ValueError:
-        return  # A callable written in C, whose parameters cannot be read.
+    if not can_take(guardrail, "text"):
+        raise DefinitionError(f"{what} must take one argument, the text, beside a RunContext")
 
 
 def check_tool_guardrail(guardrail: Any, agent: str, tool: str, is_plain: bool) -> None:

@@ -17,6 +17,7 @@ from outlast.ports.durability.steps import StepContext
 from outlast.runtime.definitions.agent_binding import BoundAgents
 from outlast.runtime.definitions.run_context import with_context
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.runs.failed_checks import log_failed_check
 from outlast.runtime.runs.tool_calls import Here, ToolCalls, about_call
 
 logger = logging.getLogger("outlast.runs")
@@ -54,6 +55,7 @@ class Approving:
                     needed = bool(with_context(approval, self._here())(effect.arguments))
             except Exception as error:
                 # A call that cannot be judged is not made.
+                log_failed_check(f"the check whether a call of {effect.tool!r} needs approval", error)
                 reason = f"the check whether it needs approval failed with {named_message_of(error)}"
                 self._take_decision(effect, "deny", reason)
                 return None
