@@ -74,13 +74,13 @@ def with_context(fn: Any, run: RunContext[Any] | None) -> Any:
     return functools.partial(fn, **{parameter.name: run})
 
 
-def can_take(fn: Any, given: Any) -> bool:
-    """Return whether `fn` can be called with one argument, beside a `RunContext`.
+def can_take(fn: Any, *given: Any) -> bool:
+    """Return whether `fn` can be called with these arguments, beside a `RunContext`.
 
     A callable written in C, whose parameters cannot be read, counts as one that can.
     """
     try:
-        inspect.signature(with_context(fn, None)).bind(given)
+        inspect.signature(with_context(fn, None)).bind(*given)
     except TypeError:
         return False
     except ValueError:
