@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from outlast.core.argument_checks import check_text
 from outlast.core.errors import ConfigurationError, MissingExtra, UnknownBackend
 from outlast.ports.clock import Clock
 from outlast.ports.deltas import Deltas
@@ -41,6 +42,8 @@ def connect(url: str | None = None, **options: Any) -> Backend:
         MissingExtra: the adapter's dependency is not installed.
         ConfigurationError: the adapter cannot use the rest of the URL.
     """
+    if url is not None:
+        check_text("the URL of a backend", url, ConfigurationError)
     url = url or os.environ.get(BACKEND_VARIABLE) or DEFAULT_BACKEND
     parts = urlsplit(url)
     if (make := _OURS.get(parts.scheme)) is not None:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 from outlast.composition.backends import connect
 from outlast.core import entries as wire
 from outlast.core.agents import AgentGraph
-from outlast.core.errors import ExecutionFailed, LimitExceeded
+from outlast.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
 from outlast.core.json import JSON
 from outlast.core.reruns import counted
 from outlast.core.step_keys import run_key
@@ -181,6 +181,9 @@ async def opened(backend: Backend | str | None) -> AsyncIterator[Backend]:
     if backend is None or isinstance(backend, str):
         async with connect(backend) as connected:
             yield connected
+    elif not hasattr(backend, "start"):
+        shown = type(backend).__name__
+        raise DefinitionError(f"the backend must be a URL, or what connect(url) gives; not {shown}")
     else:
         yield backend
 

@@ -58,7 +58,7 @@ class ToolReturned(Happened):
 
 
 class ToolCallFailed(Happened):
-    """A tool failed for good, or refused its arguments."""
+    """A tool failed for good, or refused its arguments; or nobody can say whether the call needs approval."""
 
     type: Literal["tool_call_failed"] = "tool_call_failed"
     call_id: str

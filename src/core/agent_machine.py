@@ -25,7 +25,8 @@ A mistake of the model is an answer to the model, not an error of the run. A too
 arguments that are not JSON, a handoff to nobody: the result of the call says what is wrong and what is
 possible. To end the run instead would throw away ten good turns for one bad call, which the next turn usually
 repairs. Whoever wants that sets `raise_on_tool_fail`. Only a reply that cannot be understood at all ends the
-run.
+run. So does a mistake of the program, a `WorkflowError` such as that of a tool that reads a clock: no answer
+of a model can repair it, and the model would only hide it.
 
 A handoff is a call of a function `transfer_to_<agent>`, because models are trained to call functions. It is
 answered at once, but takes effect when all calls of its turn have their results: those belong to the agent
@@ -93,7 +94,13 @@ from outlast.core.errors import (
 from outlast.core.failure import Failure
 from outlast.core.fingerprints import call_fingerprint
 from outlast.core.limits import LimitName, RunAllowance
-from outlast.core.replies import failed_call, open_function_calls, rejected_answer, with_own_call_ids
+from outlast.core.replies import (
+    failed_call,
+    is_mistake_of_program,
+    open_function_calls,
+    rejected_answer,
+    with_own_call_ids,
+)
 from outlast.core.turn_calls import (
     ALLOWED,
     Effects,
@@ -141,7 +148,7 @@ def move(run: AgentRun, event: AgentEvent) -> Move:
         case ModelFailed(failure=failure):
             return _fail(run, failure)
         case ToolReturned(call_id=call_id, result=result):
-            return _settle(_answer(run, _call(run, call_id, CallState.RUNNING, event), result))
+            return _settle(_answer(run, _call(run, call_id, event, CallState.RUNNING), result))
         case ToolCallFailed():
             return _take_tool_failure(run, event)
         case SpentWithin(usage=usage, tool_calls=calls):
@@ -317,9 +324,11 @@ def _settle(run: AgentRun) -> Move:
 
 
 def _take_tool_failure(run: AgentRun, event: ToolCallFailed) -> Move:
-    call = _call(run, event.call_id, CallState.RUNNING, event)
+    call = _call(run, event.call_id, event, CallState.RUNNING, CallState.AWAITING_APPROVAL)
     fault = failed_call(call.tool, event.failure)
     answered = _answer(run, call, str(fault))
+    if is_mistake_of_program(event.failure):
+        return _fail(answered, event.failure)
     if not run.raise_on_tool_fail:
         return _settle(answered)
     return _fail(answered, Failure.of(fault).with_(cause=event.failure))
@@ -344,16 +353,16 @@ def _deny(run: AgentRun, call: ToolCall, reason: str | None) -> Move:
     return _then([reported], move)
 
 
-def _call(run: AgentRun, call_id: str, state: CallState, event: Value) -> ToolCall:
+def _call(run: AgentRun, call_id: str, event: Value, *states: CallState) -> ToolCall:
     for call in run.calls:
-        if call.call_id == call_id and call.state is state:
+        if call.call_id == call_id and call.state in states:
             return call
     raise IllegalTransition(run.phase, f"{type(event).__name__} for call {call_id!r}")
 
 
 def _decided(run: AgentRun, event: ApprovalGiven | ApprovalDenied) -> ToolCall:
     """Return the call that a decision is about; one that was shown otherwise is not decided by it."""
-    call = _call(run, event.call_id, CallState.AWAITING_APPROVAL, event)
+    call = _call(run, event.call_id, event, CallState.AWAITING_APPROVAL)
     if event.fingerprint != call_fingerprint(run.agent, call.tool, call.arguments):
         what = f"{type(event).__name__} for another agent, tool or arguments than call {event.call_id!r} has"
         raise IllegalTransition(run.phase, what)

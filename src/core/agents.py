@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -126,6 +127,19 @@ class AgentGraph(Value):
             _check(agent, self.agents)
 
 
+def check_handoff(agent: str, target: str, agents: Collection[str]) -> None:
+    """Refuse a handoff to an agent that is not among those which a run can reach.
+
+    Raises:
+        DefinitionError: `target` is not one of the `agents`.
+    """
+    if target not in agents:
+        raise DefinitionError(
+            f"agent {agent!r} hands off to {target!r}, which the start agent cannot reach; "
+            "give the Agent object (or a function that returns it) instead of its name"
+        )
+
+
 def _check(agent: AgentSpec, agents: dict[str, AgentSpec]) -> None:
     for built_in in agent.built_in_tools:
         if holds_a_secret(built_in):
@@ -144,11 +158,7 @@ def _check(agent: AgentSpec, agents: dict[str, AgentSpec]) -> None:
     for target in agent.handoffs:
         if target == agent.name:
             raise DefinitionError(f"agent {agent.name!r} hands off to itself; remove it from its handoffs")
-        if target not in agents:
-            raise DefinitionError(
-                f"agent {agent.name!r} hands off to {target!r}, which the start agent cannot reach; "
-                "give the Agent object (or a function that returns it) instead of its name"
-            )
+        check_handoff(agent.name, target, agents)
         names.append(handoff_tool(target))
     for name, number in Counter(names).items():
         if number > 1:

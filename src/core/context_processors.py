@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from outlast.core.argument_checks import check_whole_number
 from outlast.core.entries import (
     Entry,
     FunctionCall,
@@ -56,8 +57,7 @@ class KeepLastTurns:
     turns: int
 
     def __post_init__(self) -> None:
-        if self.turns < 1:
-            raise DefinitionError(f"KeepLastTurns({self.turns}) would keep nothing; use 1 or more")
+        check_whole_number("turns of KeepLastTurns", self.turns, 1)
 
     def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
         return [conversation[position] for position in self.positions(conversation)]
@@ -87,8 +87,7 @@ class TokenBudget:
     count: Callable[[Entry], int] = estimated_tokens
 
     def __post_init__(self) -> None:
-        if self.tokens < 1:
-            raise DefinitionError(f"TokenBudget({self.tokens}) has room for nothing; use 1 or more")
+        check_whole_number("tokens of TokenBudget", self.tokens, 1)
 
     def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
         return [conversation[position] for position in self.positions(conversation)]

@@ -83,7 +83,9 @@ CodeInterrupted             a BaseException: ends code that lets nothing else ru
 Errors are also data: `failure.Failure` carries a kind, a message and whether a retry may help through a
 journal, and gives the same class back on the other side. A step that raises an error which is `retryable` is
 tried again, as its retry policy allows; every other error of this tree ends the step at once. A `ToolError`
-is the result of a tool call and is sent to the model; it ends the run only with `raise_on_tool_fail=True`.
+is the result of a tool call and is sent to the model; it ends the run only with `raise_on_tool_fail=True`. A
+`WorkflowError` in the code of a run (a tool, a guardrail, an approval check, instructions) fails the run, as
+elsewhere in workflow code.
 """
 
 from __future__ import annotations

@@ -9,11 +9,13 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from outlast.core.argument_checks import check_mapping
 from outlast.core.errors import ConfigurationError
 from outlast.core.money import Amount, Money, plus, rounded, times
 from outlast.core.usage import Usage
 from outlast.core.values import Value, faults
 
+_WRITE = 'prices={"the model": outlast.Price(input=…, output=…)}'
 _MILLIONTH = Decimal("0.000001")
 
 
@@ -89,12 +91,11 @@ class Prices(Mapping[str, Price]):
         Raises:
             ConfigurationError: they are not prices.
         """
+        if prices is not None:
+            check_mapping("prices", prices, _WRITE, ConfigurationError)
         for name, price in (prices or {}).items():
             if not isinstance(name, str) or not isinstance(price, Price):
-                raise ConfigurationError(
-                    f"the price of {name!r} is {type(price).__name__}; write "
-                    'prices={"the model": outlast.Price(input=…, output=…)}'
-                )
+                raise ConfigurationError(f"the price of {name!r} is {type(price).__name__}; write {_WRITE}")
         self._prices: dict[str, Price] = dict(prices or {})
 
     def __getitem__(self, name: str) -> Price:

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from outlast.core.entries import AgentHandoff, Entry, FunctionCall, MessageInput, ToolExecution
-from outlast.core.errors import ToolError, ToolFailed
+from outlast.core.errors import ToolError, ToolFailed, WorkflowError
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, check_json, decode, encode
 
@@ -105,6 +105,11 @@ def failed_call(tool: str, failure: Failure) -> ToolError:
     """Return the error whose text answers a call that failed: a `ToolError` as it is, others wrapped."""
     error = failure.error()
     return error if isinstance(error, ToolError) else ToolFailed(tool, failure.kind, failure.message)
+
+
+def is_mistake_of_program(failure: Failure) -> bool:
+    """Return whether the author of a program must change it: a `WorkflowError`, alone or in a group."""
+    return any(isinstance(one.error(), WorkflowError) for one in (failure, *failure.group))
 
 
 def handed_off(agent: str) -> str:

@@ -8,10 +8,12 @@ call is separated from its result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from outlast.core.agents import AgentSpec
+from outlast.core.argument_checks import check_whole_number
 from outlast.core.chunks import Content, TextChunk, as_chunks, text_of
 from outlast.core.context_processors import ContextProcessor, KeepLastTurns, blocks_of, estimated_tokens
 from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
@@ -114,8 +116,7 @@ class SummariseHistory:
 
     def __post_init__(self) -> None:
         for name in ("over_tokens", "keep_turns"):
-            if getattr(self, name) < 1:
-                raise DefinitionError(f"{name} of SummariseHistory is {getattr(self, name)}; use 1 or more")
+            check_whole_number(f"{name} of SummariseHistory", getattr(self, name), 1)
         if self.model is not None and not self.model.strip():
             raise DefinitionError("the model of SummariseHistory is an empty text; name one, or leave it out")
         if not self.instructions.strip():
@@ -222,7 +223,8 @@ def checked_context(context: Sequence[ContextProcessor]) -> tuple[ContextProcess
     Raises:
         ConfigurationError: one is not a function, or a `SummariseHistory` does not come first.
     """
-    if callable(context) or not all(map(callable, context)):
+    given: Any = context
+    if callable(given) or not isinstance(given, Collection) or not all(map(callable, given)):
         raise ConfigurationError("context must be a list of functions of a conversation's entries")
     if any(isinstance(processor, SummariseHistory) for processor in context[1:]):
         raise ConfigurationError(

@@ -114,7 +114,7 @@ class Signature(Protocol):
 
 Approval = bool | Callable[..., bool]
 """True if a person must allow each call that a model makes; or a function that decides by the arguments (a
-mapping), and perhaps by the `RunContext`."""
+dict), and perhaps by the `RunContext`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from unicodedata import category
 
 from outlast.core.json import whole_characters
@@ -92,6 +92,9 @@ def check_id(id: str) -> None:
     Any text will do that is not empty, has no control characters, is valid Unicode and not over
     `ID_BYTES_MAX` bytes in UTF-8; ids are equal when their code points are.
     """
+    given: Any = id
+    if not isinstance(given, str):
+        raise ValueError(f"an id is text, not {type(given).__name__}")
     try:
         size_bytes = len(id.encode())
     except UnicodeEncodeError as error:

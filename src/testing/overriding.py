@@ -10,7 +10,7 @@ from outlast.adapters.scripted.session import ScriptedSession
 from outlast.adapters.scripted.trying_out import TestSession
 from outlast.ports.llm import Session
 from outlast.runtime.definitions.depends import overrides
-from outlast.runtime.runs.standing_in import checks, stand_ins
+from outlast.runtime.runs.standing_in import check_session, checks, stand_ins
 
 
 class ModelCallForbidden(AssertionError):
@@ -40,6 +40,7 @@ def override(
             ...
     """
     if session is not None:
+        check_session(session)
         stand_ins.append(session)
         try:
             yield

@@ -229,7 +229,7 @@ class _Writer:
             case events.HandedOffData():
                 turn = self.turns[data.run, data.turn]
                 self.turns[data.run, data.turn] = replace(turn, handed_off_to=data.to_agent)
-            case events.ToolCalledData():
+            case events.ToolCalledData() | events.ApprovalDeniedData():  # A call that is denied is not made.
                 arguments: JSON = data.arguments if data.arguments_text is None else data.arguments_text
                 self._calls[_call(data)] = RecordedCall(data.tool, arguments)
             case events.ToolReturnedData():

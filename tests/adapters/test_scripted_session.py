@@ -148,7 +148,7 @@ async def test_the_handle_of_another_session_is_refused() -> None:
 def test_replies_without_outputs_and_scripts_without_replies_are_refused_at_once() -> None:
     with pytest.raises(DefinitionError, match="reply 2 in the script of agent 'front' is empty"):
         ScriptedSession({"front": ["Hello.", []]})
-    with pytest.raises(DefinitionError, match="give a list of replies"):
+    with pytest.raises(DefinitionError, match="must be a list, not 'Hello"):
         ScriptedSession({"front": "Hello."})
 
 

@@ -73,9 +73,10 @@ class MortalBackend(TemporalBackend):
         return execution
 
     def worker(self, workflows: Sequence[type[Any]], **options: Any) -> TemporalWorker:
+        worker = super().worker(workflows, **{**self._storage.worker_options, **options})
         for definition in map(definition_of, workflows):
             self._storage.codes.setdefault(definition.name, []).append(definition)
-        return super().worker(workflows, **{**self._storage.worker_options, **options})
+        return worker
 
 
 class InNamespace(DurabilityStorage):

@@ -22,7 +22,7 @@ from outlast.core.entries import (
     ToolExecution,
     UnknownEntry,
 )
-from outlast.core.errors import BudgetExceeded, ModelRefused, ToolFailed
+from outlast.core.errors import BudgetExceeded, DeterminismError, ModelRefused, ToolFailed
 from outlast.core.events import DATA, AnyEventData, Carried, EventKind
 from outlast.core.failure import Failure, Frame
 from outlast.core.json import JSON
@@ -254,6 +254,7 @@ failures = st.sampled_from(
         Failure(kind="ValueError", message="no", retryable=True),
         Failure.of(ToolFailed("send", "ValueError", "no")),
         Failure.of(ModelRefused(400, "no")),
+        Failure.of(DeterminismError("time.time()")),
         Failure(kind="InvalidArguments", message="of old", details={"tool": "send", "faults": 1}),
         Failure(kind="Sequence", message="\ud800", details={}),
         Failure(kind="\ud800", message="", details={"\ud800": nested(50)}),

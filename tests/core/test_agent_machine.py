@@ -131,7 +131,7 @@ def active_agent(move: Move) -> AgentSpec:
 
 def accepts(run: AgentRun, tried: AgentEvent) -> bool:
     """Return whether the machine must accept `tried`, by its documentation."""
-    waiting: CallState
+    waiting: set[CallState]
     match tried:
         case RunStarted():
             return run.phase is Phase.READY
@@ -147,19 +147,21 @@ def accepts(run: AgentRun, tried: AgentEvent) -> bool:
             return run.phase is Phase.AWAITING_TOOLS
         case LimitAnswered():
             return run.phase in (Phase.AWAITING_TOOLS, Phase.AT_LIMIT)
-        case ToolReturned() | ToolCallFailed():
-            waiting = CallState.RUNNING
+        case ToolReturned():
+            waiting = {CallState.RUNNING}
+        case ToolCallFailed():
+            waiting = {CallState.RUNNING, CallState.AWAITING_APPROVAL}
         case _:
-            waiting = CallState.AWAITING_APPROVAL
+            waiting = {CallState.AWAITING_APPROVAL}
             if tried.fingerprint not in {
                 call_fingerprint(run.agent, call.tool, call.arguments)
                 for call in run.calls
                 if call.call_id == tried.call_id
             }:
                 return False
-    return run.phase is Phase.AWAITING_TOOLS and (tried.call_id, waiting) in {
-        (call.call_id, call.state) for call in run.calls
-    }
+    return run.phase is Phase.AWAITING_TOOLS and any(
+        call.call_id == tried.call_id and call.state in waiting for call in run.calls
+    )
 
 
 @given(stories(any_runs))
@@ -538,11 +540,15 @@ def test_a6_a_call_that_cannot_be_made_is_answered_with_a_message_to_act_on(stor
 
 
 @given(stories())
-def test_a6_a_failed_tool_ends_the_run_only_if_that_was_asked_for(story: Story) -> None:
+def test_a6_a_failed_tool_ends_the_run_only_if_that_was_asked_for_or_the_program_is_mistaken(
+    story: Story,
+) -> None:
     for move in story.moves:
         if isinstance(move.event, (ToolCallFailed, ApprovalDenied)):
             ended = [effect.failure for effect in move.effects if isinstance(effect, Fail)]
-            if story.start.raise_on_tool_fail:
+            if isinstance(move.event, ToolCallFailed) and move.event.failure.kind == "DeterminismError":
+                assert ended == [move.event.failure]
+            elif story.start.raise_on_tool_fail:
                 assert [type(failure.error()).__mro__[1] for failure in ended] == [ToolError]
             else:
                 assert all(failure.kind in LIMITS for failure in ended)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta as timedelta
 from pathlib import Path as Path
 from re import Pattern
-from typing import Any, Self
+from typing import Any as Any
+from typing import Self
 
 import pytest as pytest
 import temporalio as temporalio

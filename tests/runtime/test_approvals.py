@@ -19,6 +19,7 @@ from outlast.runtime.attempts.system_clock import SystemClock
 from outlast.runtime.definitions.activity_source import ActivitySource
 from outlast.runtime.executions.inbox_messages import SignalMessage
 from outlast.runtime.executions.journaled_backend import JournaledBackend
+from outlast.testing import replay
 
 sent: list[str] = []
 
@@ -97,7 +98,9 @@ async def test_an_activity_says_so_for_every_agent_also_through_a_source() -> No
     assert (await outcome(clerk(tools=[ActivitySource(mail)]), "mail"))[1] == ASKED
 
 
-async def test_a_check_that_fails_lets_nothing_through() -> None:
+async def test_a_check_that_fails_lets_nothing_through_and_its_error_is_logged_with_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def check(arguments: Any) -> bool:
         raise LookupError("no such price")
 
@@ -105,6 +108,25 @@ async def test_a_check_that_fails_lets_nothing_through() -> None:
     assert "LookupError: no such price" in answer
     assert kinds == ["approval_denied", "tool_failed"]
     assert sent == []
+    [logged] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "the check whether a call of 'post' needs approval failed:" in logged
+    assert "test_approvals.py" in logged
+    assert "LookupError: no such price" in logged
+
+
+async def test_a_replay_does_not_log_again_that_a_check_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    def check(arguments: Any) -> bool:
+        raise LookupError("no such price")
+
+    agents["one"] = clerk(tools=[post], requires_approval={"post": check})
+    async with outlast.connect("memory:") as backend:
+        async with backend.worker([Errand]):
+            execution = await backend.start(Errand, "one", "post")
+            await execution.result()
+        journal = await execution.export()
+    caplog.clear()
+    assert "no such price" in str(replay(journal).result)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_approval_of_a_tool_that_is_not_there_is_refused_before_anything_happens() -> None:
@@ -125,6 +147,38 @@ def test_a_check_that_cannot_return_yes_or_no_is_refused_at_the_definition(appro
         outlast.activity(name="odd", requires_approval=approval)
     with pytest.raises(DefinitionError, match="requires_approval of 'post'"):
         clerk(tools=[post], requires_approval={"post": approval})
+
+
+def two_parameters(to: str, amount: int) -> bool:
+    return amount > 100
+
+
+def none() -> bool:
+    return True
+
+
+def with_the_run(arguments: dict[str, Any], run: outlast.RunContext[Any]) -> bool:
+    return bool(arguments)
+
+
+def with_the_run_first(run: outlast.RunContext[Any], arguments: dict[str, Any]) -> bool:
+    return bool(arguments)
+
+
+@pytest.mark.parametrize("approval", [two_parameters, none])
+def test_a_check_that_does_not_take_the_arguments_as_one_dict_is_refused_at_the_definition(
+    approval: Any,
+) -> None:
+    told = r"one argument beside a RunContext: a dict of the call's arguments by name"
+    with pytest.raises(DefinitionError, match=told):
+        outlast.activity(name="odd", requires_approval=approval)
+    with pytest.raises(DefinitionError, match=f"requires_approval of 'post'.*{told}"):
+        clerk(tools=[post], requires_approval={"post": approval})
+
+
+@pytest.mark.parametrize("approval", [with_the_run, with_the_run_first, bool, lambda arguments: True])
+async def test_a_check_takes_the_arguments_and_the_context_of_the_run_in_any_order(approval: Any) -> None:
+    assert (await outcome(clerk(tools=[post], requires_approval={"post": approval}), "post"))[1] == ASKED
 
 
 async def test_a_plain_run_cannot_wait_for_anybody_and_says_so_before_it_begins() -> None:

@@ -157,7 +157,9 @@ def test_the_message_names_the_call_and_says_what_to_do() -> None:
     with workflow_code():
         with pytest.raises(DeterminismError) as clock:
             time.time()
-        assert str(clock.value) == "time.time() is not possible in workflow code: use workflow.now()"
+        assert str(clock.value) == (
+            "time.time() is not possible in workflow code: use workflow.now(), or do it in an activity"
+        )
     with workflow_code(), pytest.raises(DeterminismError) as sleep:
         time.sleep(1)
     assert str(sleep.value) == (

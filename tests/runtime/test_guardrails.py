@@ -229,12 +229,17 @@ async def test_each_guardrail_of_a_tool_sees_what_the_one_before_has_left() -> N
 
 
 @pytest.mark.parametrize("of", ["tool_input_guardrails", "tool_output_guardrails"])
-async def test_a_guardrail_of_a_tool_that_fails_lets_nothing_pass(of: str) -> None:
+async def test_a_guardrail_of_a_tool_that_fails_lets_nothing_pass_and_is_logged_once_with_its_place(
+    of: str, caplog: pytest.LogCaptureFixture
+) -> None:
     def fails(given: Any) -> None:
         raise LookupError("no list")
 
     odd: Any = lambda given: "no"  # noqa: E731
     assert "the guardrail failed with LookupError: no list" in await shouted("hey", **{of: {"*": fails}})
+    [logged] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert logged.startswith("guardrail 'fails' of tool 'shout' failed:\n")
+    assert "test_guardrails.py" in logged
     assert "returned a str; return None, Reject" in await shouted("hey", **{of: {"*": odd}})
 
 

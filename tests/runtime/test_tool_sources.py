@@ -153,6 +153,34 @@ async def test_the_tool_list_and_each_call_are_journaled_once_and_replay_without
         assert returned.result == "take done"
 
 
+@outlast.workflow.define(name="sources.astray")
+class Astray:
+    """Runs an agent that names an agent which nobody can reach, perhaps as a tool of another one."""
+
+    @outlast.workflow.entrypoint
+    async def run(self, as_tool: bool) -> None:
+        agent = outlast.Agent(model="m", name="solo", tools=Scene.tools, handoffs=["nobody"])
+        if as_tool:
+            agent = outlast.Agent(model="m", name="chief", tools=[agent])
+        await outlast.Runner.run(agent, "go", outlast.ScriptedSession({"solo": ["Hello."]}))
+
+
+@pytest.mark.parametrize("as_tool", [False, True])
+async def test_a_handoff_that_leads_nowhere_is_refused_before_a_source_is_asked(
+    shelf: Shelf, as_tool: bool
+) -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Astray, as_tool)
+        await stage.worker(Astray)
+        with pytest.raises(
+            outlast.ExecutionFailed, match="'solo' hands off to 'nobody', which the start agent"
+        ):
+            await stage.soon(execution.result())
+        assert shelf.done == {}
+        kinds = [event.kind for event in await all_events(execution)]
+        assert kinds == ["execution_started", "execution_failed"]
+
+
 @outlast.workflow.define(name="sources.twice")
 class Twice:
     """Runs the same agent several times."""

@@ -130,6 +130,25 @@ async def test_a_recording_in_words(env: Environment) -> None:
     ]
 
 
+async def ask_first(self: Any, company: str) -> str:
+    adviser = outlast.Agent(model="medium", name="adviser", tools=[rate], requires_approval={"rate": True})
+    return (await outlast.Runner.run(adviser, company, outlast.RemoteSession())).text
+
+
+async def test_a_recording_has_a_call_that_a_person_has_denied(env: Environment) -> None:
+    script: dict[str, list[Reply]] = {"adviser": [call("rate", {"company": "ACME"}), say("Nobody lets me.")]}
+    with override(session=ScriptedSession(script)):
+        execution = await env.start(define(ask_first), "ACME")
+        async for event in execution.events():
+            if event.kind == "approval_requested":
+                [waiting] = await execution.pending()
+                await execution.decide(waiting.call_id, "deny", "not today")
+    [denied] = replay(await execution.export()).turns[0].calls
+    assert (denied.name, denied.arguments, denied.result) == ("rate", {"company": "ACME"}, None)
+    assert "not today" in str(denied.error)
+    assert rated == []
+
+
 def test_a_file_replays_without_an_event_loop(tmp_path: Path) -> None:
     async def record() -> Sequence[str]:
         async with Environment() as env:

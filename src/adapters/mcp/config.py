@@ -6,7 +6,7 @@ import math
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, get_args
@@ -19,6 +19,7 @@ from outlast.adapters.mcp.secrets import REFERENCE
 from outlast.adapters.mcp.server import SSE, McpServer, Secrets, Stdio, StreamableHTTP
 from outlast.adapters.mcp.tool_names import ANY_TOOL, tool_name
 from outlast.core.agents import Effect, ToolSpec
+from outlast.core.argument_checks import check_mapping
 from outlast.core.errors import ConfigurationError
 from outlast.core.json import JSON
 from outlast.ports.resources import Resources
@@ -74,6 +75,9 @@ class ServerConfig(ABC):
             if names is not None:
                 self._set(setting, tuple(self._texts(setting, names)))
         self._set("call_timeout", self._seconds("call_timeout", self.call_timeout))
+        check_mapping(
+            f"MCP server {self.name!r}: effects", self.effects, '{"tool": "read"}', ConfigurationError
+        )
         for tool, effect in self.effects.items():
             if effect not in get_args(Effect):
                 raise self._problem(
@@ -149,18 +153,21 @@ class ServerConfig(ABC):
         return ConfigurationError(f"MCP server {self.name!r}: {problem}")
 
     def _texts(self, setting: str, given: Any) -> Sequence[str]:
-        if isinstance(given, str) or not all(isinstance(one, str) and "\0" not in one for one in given):
+        is_list = isinstance(given, Collection) and not isinstance(given, str)
+        if not is_list or not all(isinstance(one, str) and "\0" not in one for one in given):
             raise self._problem(f"{setting} must be a list of strings")
         return given  # type: ignore[no-any-return]  # checked above
 
     def _seconds(self, setting: str, given: float | timedelta) -> float:
-        seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
-        if not (math.isfinite(seconds) and seconds > 0):
+        seconds: Any = given.total_seconds() if isinstance(given, timedelta) else given
+        if not isinstance(seconds, (int, float)) or not (math.isfinite(seconds) and seconds > 0):
             raise self._problem(f"{setting} is {given!r}; give a positive number of seconds")
-        return seconds
+        return float(seconds)
 
     def _values(self, setting: str, given: Secrets, names: re.Pattern[str]) -> Secrets:
         """Return a checked copy. The errors show no values, because these may be secrets."""
+        if not isinstance(given, Mapping):
+            raise self._problem(f"{setting} must be a dict of names and values")
         name: Any
         for name, value in given.items():
             if not isinstance(name, str) or not names.match(name):

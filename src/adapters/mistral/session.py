@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from types import NoneType
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -19,6 +21,7 @@ from outlast.adapters.mistral import published_prices
 from outlast.adapters.mistral.api_errors import hiding, translated
 from outlast.adapters.mistral.redaction import SecretRemover
 from outlast.core.agents import AgentSpec
+from outlast.core.argument_checks import check_text
 from outlast.core.entries import AgentHandoff
 from outlast.core.errors import (
     ConfigurationError,
@@ -95,15 +98,18 @@ class ApiSession(Session):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prices", Prices(self.prices))
+        if not isinstance(self.api_key, (SecretStr, str, NoneType)):
+            raise ConfigurationError(f"api_key must be text, not {type(self.api_key).__name__}")
         if isinstance(self.api_key, str):
             object.__setattr__(self, "api_key", SecretStr(self.api_key))
         if isinstance(self.api_key, SecretStr):
             _checked_key(self.api_key.get_secret_value(), "api_key")
         if self.server_url is not None:
+            check_text("server_url", self.server_url, ConfigurationError)
             _checked_url(self.server_url, "server_url")
         for name in ("timeout", "first_token_timeout"):
             given = getattr(self, name)
-            if given is not None and not (math.isfinite(seconds := _seconds(given)) and seconds > 0):
+            if given is not None and not _is_positive(given):
                 raise ConfigurationError(f"{name} is {given!r}; give a positive number of seconds")
 
     @property
@@ -232,6 +238,12 @@ async def first_token_in(seconds: float | None) -> AsyncIterator[Callable[[], No
 
 def _seconds(given: float | timedelta) -> float:
     return given.total_seconds() if isinstance(given, timedelta) else float(given)
+
+
+def _is_positive(given: Any) -> bool:
+    return (
+        isinstance(given, (int, float, timedelta)) and math.isfinite(_seconds(given)) and _seconds(given) > 0
+    )
 
 
 def _checked_key(key: str, where: str) -> str:

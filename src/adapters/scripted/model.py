@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from outlast.core.agents import handoff_tool
+from outlast.core.argument_checks import check_mapping, check_text
 from outlast.core.chunks import Content
 from outlast.core.entries import Entry, FunctionCall, MessageOutput
 from outlast.core.errors import ModelError, ModelOverloaded, ModelRefused, ModelUnreachable
@@ -105,8 +106,13 @@ def call(tool: str, arguments: Mapping[str, JSON] | str | None = None, *, call_i
 
     A call without an id gets one, and it is the same in every run.
     """
-    text = arguments if isinstance(arguments, str) else encode(dict(arguments or {})).decode()
-    return FunctionCall(tool_call_id=call_id, name=tool, arguments=text)
+    check_text("the tool of a call", tool)
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, str):
+        check_mapping("the arguments of a call", arguments, 'call("tool", {"name": value})')
+        arguments = encode(dict(arguments)).decode()
+    return FunctionCall(tool_call_id=call_id, name=tool, arguments=arguments)
 
 
 def calls(*tools: str | tuple[str, Mapping[str, JSON]] | FunctionCall) -> list[str | Entry]:
@@ -127,7 +133,8 @@ def calls(*tools: str | tuple[str, Mapping[str, JSON]] | FunctionCall) -> list[s
 
 
 def handoff(agent: str) -> FunctionCall:
-    """Return a handoff to another agent."""
+    """Return a handoff to another agent, by its name."""
+    check_text("the agent of a handoff", agent)
     return call(handoff_tool(agent))
 
 

@@ -24,6 +24,7 @@ from outlast.adapters.scripted.model import (
     say,
 )
 from outlast.core.agents import AgentGraph
+from outlast.core.argument_checks import check_list, check_mapping
 from outlast.core.chunks import text_of
 from outlast.core.context_processors import ContextProcessor, processed
 from outlast.core.entries import Entry, FunctionCall, MessageOutput
@@ -79,9 +80,9 @@ class ScriptedSession(Session):
         object.__setattr__(self, "context", checked_context(self.context))
         if callable(self.script):
             return
+        check_mapping("the script", self.script, '{"the agent": [replies]}, or give a function')
         for agent, replies in self.script.items():
-            if isinstance(replies, str):
-                raise DefinitionError(f"the script of agent {agent!r} is a string; give a list of replies")
+            check_list(f"the script of agent {agent!r}", replies)
             for number, reply in enumerate(replies, 1):
                 where = f"reply {number} in the script of agent {agent!r}"
                 try:

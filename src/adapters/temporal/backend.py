@@ -30,6 +30,7 @@ from outlast.adapters.temporal.requests import TRACE
 from outlast.adapters.temporal.search_attributes import attributes_of, is_missing, not_registered
 from outlast.adapters.temporal.worker import TemporalWorker, TemporalWorkerOptions
 from outlast.adapters.temporal.worker_presence import workers_of
+from outlast.core.argument_checks import check_list
 from outlast.core.errors import (
     ConfigurationError,
     DefinitionError,
@@ -41,7 +42,7 @@ from outlast.core.errors import (
 from outlast.core.fingerprints import execution_fingerprint
 from outlast.core.tags import checked_tags
 from outlast.ports.definitions import check_options
-from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescription, check_limit
+from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescription, check_page
 from outlast.ports.durability.execution import Execution, ExecutionDescription
 from outlast.ports.finding import EVERYTHING, Where
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, check_id, is_id
@@ -156,9 +157,10 @@ class TemporalBackend(Backend):
         fingerprint = execution_fingerprint(definition.name, arguments)
         execution_id = uuid.uuid4().hex if id is None else id
         try:
-            if not execution_id.strip():
+            if isinstance(id, str) and not id.strip():
                 raise ValueError("an execution's id must not be empty; leave it out to get one made")
             check_id(execution_id)
+            check_id(task_queue)
         except ValueError as error:
             raise DefinitionError(str(error)) from error
         memo = {FINGERPRINT: fingerprint}
@@ -202,7 +204,7 @@ class TemporalBackend(Backend):
     async def list(
         self, where: Where | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> ExecutionPage:
-        check_limit(limit)
+        check_page(where, limit)
         with translated(""):
             found, following = await find(self.client, where or EVERYTHING, limit, cursor)
         found.sort(key=lambda one: one.start_time, reverse=True)
@@ -239,6 +241,7 @@ class TemporalBackend(Backend):
         graceful_shutdown_timeout: timedelta = timedelta(seconds=30),
         identity: str | None = None,
     ) -> TemporalWorker:
+        check_list("the workflows of a worker", workflows)
         definitions = [self._toolkit.definition_of(workflow) for workflow in workflows]
         for definition in definitions:
             if definition.on_failure == "hold":

@@ -24,6 +24,7 @@ from outlast.adapters.temporal.step_replay import Replays, by_code
 from outlast.adapters.temporal.steps import OpenSteps
 from outlast.adapters.temporal.worker_presence import WorkerPresence
 from outlast.adapters.temporal.workflows import ClosingRunner, DurableWorkflow, Host
+from outlast.core.argument_checks import check_timedelta, check_whole_number
 from outlast.core.errors import ConfigurationError
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.journal import WorkerCard
@@ -50,13 +51,14 @@ class TemporalWorkerOptions:
     identity: str | None
 
     def __post_init__(self) -> None:
+        for name in ("lease", "graceful_shutdown_timeout"):
+            check_timedelta(f"the worker's {name}", getattr(self, name), ConfigurationError)
         if self.lease <= timedelta(0):
             raise ConfigurationError("the worker's lease must be longer than nothing; 10 s is the default")
         for name in ("max_concurrent_executions", "max_concurrent_activities"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"the worker's {name} must be at least 1")
-        if self.max_cached_executions < 0:
-            raise ConfigurationError("the worker's max_cached_executions must not be negative")
+            check_whole_number(f"the worker's {name}", getattr(self, name), 1, ConfigurationError)
+        cached = self.max_cached_executions
+        check_whole_number("the worker's max_cached_executions", cached, 0, ConfigurationError)
 
 
 class TemporalWorker:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
+from outlast.core.argument_checks import check_whole_number
 from outlast.core.errors import DefinitionError, NotSupported
 from outlast.core.notebook_html import grid
 from outlast.ports.durability.execution import Execution, ExecutionDescription
@@ -51,10 +52,16 @@ PAGE = 500
 """Executions that are read at once where all of them are wanted."""
 
 
-def check_limit(limit: int) -> None:
-    """Raise DefinitionError unless a list can have that limit."""
-    if limit < 0:
-        raise DefinitionError(f"the limit of a list is {limit}; use 0 or more")
+def check_page(where: Where | None, limit: int) -> None:
+    """Refuse a filter or a limit that no list of executions can have.
+
+    Raises:
+        DefinitionError: `where` is not a `Where`, or `limit` is not a number, or negative.
+    """
+    given: Any = where
+    if given is not None and not isinstance(given, Where):
+        raise DefinitionError(f"a filter is a Where, such as Where(workflow=...), not {given!r}")
+    check_whole_number("the limit of a list", limit, 0)
 
 
 @dataclass(frozen=True, slots=True)

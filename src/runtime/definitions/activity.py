@@ -9,17 +9,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from outlast.core.argument_checks import check_timedelta, check_whole_number
 from outlast.core.errors import DefinitionError, NotInWorkflow, UnknownDefinition
 from outlast.core.failure import class_name
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
-from outlast.ports.definitions import ActivityDefinition, ActivityOptions, Approval
+from outlast.ports.definitions import ActivityDefinition, ActivityOptions
 from outlast.ports.durability.steps import Attempt, RunActivity, Step
 from outlast.ports.durability.workflow_context import current_context
 from outlast.ports.tools import Effect
 from outlast.runtime.attempts.attempt import current_attempt
 from outlast.runtime.attempts.threads import called
+from outlast.runtime.definitions.approvals import Approval, check_approval
 from outlast.runtime.definitions.callables import innermost, is_async
 from outlast.runtime.definitions.depends import with_dependencies, without_dependencies
 from outlast.runtime.definitions.module_copies import in_copy
@@ -126,6 +128,7 @@ class _ActivityDecorator:
         effect: Effect = "idempotent",
         requires_approval: Approval = False,
         local: bool = False,
+        **unknown: Any,
     ) -> Any:
         """Define an activity from an `async def`, or from a `def`, which then runs in a thread.
 
@@ -148,7 +151,8 @@ class _ActivityDecorator:
                 it runs with one idempotency key, "once" has a new one each time. A "once" activity whose
                 outcome is unknown after a crash or a timeout is not repeated: `OutcomeUnknown` is raised.
             requires_approval: True if a person must allow each call that a model makes of it; or a function
-                of the arguments (a dict) that decides for one call; it runs in the workflow and must be pure.
+                that decides for one call by its arguments, which it gets as one dict; it runs in the workflow
+                and must be pure.
                 Workflow code that awaits the activity itself needs no approval.
             local: For an activity that takes milliseconds: Temporal runs it in the worker that runs the
                 workflow, as a local activity, without a round trip to the server. After a crash
@@ -159,6 +163,10 @@ class _ActivityDecorator:
             DefinitionError: a parameter lacks a type hint, an option has an impossible value, or two
                 functions share a name.
         """
+        if unknown:
+            raise DefinitionError(
+                f"activity has no option {', '.join(map(repr, unknown))}; its options: {', '.join(_OPTIONS)}"
+            )
         if callable(name):
             return self()(name)
         if effect not in ("read", "idempotent", "once"):
@@ -169,7 +177,13 @@ class _ActivityDecorator:
         check_approval(requires_approval, "requires_approval")
         if local and effect == "once":
             raise DefinitionError('an activity with effect="once" must not be local: a crash would repeat it')
-        _check_options(attempts, retry_policy_backoff_coefficient, start_to_close_timeout, heartbeat_timeout)
+        check_whole_number("retry_policy_max_attempts", attempts, 1)
+        _check_coefficient(retry_policy_backoff_coefficient)
+        _check_duration("start_to_close_timeout", start_to_close_timeout)
+        if heartbeat_timeout is not None:
+            _check_duration("heartbeat_timeout", heartbeat_timeout, "; leave it out for none")
+        _check_wait("retry_policy_initial_interval", retry_policy_initial_interval)
+        _check_wait("retry_policy_max_interval", retry_policy_max_interval)
         options = ActivityOptions(
             start_to_close_timeout=start_to_close_timeout.total_seconds(),
             heartbeat_timeout=None if heartbeat_timeout is None else heartbeat_timeout.total_seconds(),
@@ -237,17 +251,27 @@ class _Decorate:
 activity = _ActivityDecorator()
 
 
-def _check_options(
-    attempts: int, coefficient: float, timeout: timedelta, heartbeat_timeout: timedelta | None
-) -> None:
-    if attempts < 1:
-        raise DefinitionError(f"retry_policy_max_attempts is {attempts}; it must be at least 1")
-    if coefficient < 1:
-        raise DefinitionError(f"retry_policy_backoff_coefficient is {coefficient}; it must be at least 1")
-    if timeout <= timedelta(0):
-        raise DefinitionError("start_to_close_timeout must be longer than nothing")
-    if heartbeat_timeout is not None and heartbeat_timeout <= timedelta(0):
-        raise DefinitionError("heartbeat_timeout must be longer than nothing; leave it out for none")
+_OPTIONS = tuple(inspect.signature(activity).parameters)[:-1]
+"""The names of the options of an activity."""
+
+
+def _check_coefficient(given: Any) -> None:
+    if not isinstance(given, (int, float)) or not given >= 1:
+        raise DefinitionError(
+            f"retry_policy_backoff_coefficient is {given!r}; it must be a number of at least 1"
+        )
+
+
+def _check_duration(option: str, given: Any, advice: str = "") -> None:
+    check_timedelta(option, given)
+    if given <= timedelta(0):
+        raise DefinitionError(f"{option} must be longer than nothing{advice}")
+
+
+def _check_wait(option: str, given: Any) -> None:
+    check_timedelta(option, given)
+    if given < timedelta(0):
+        raise DefinitionError(f"{option} must not be negative")
 
 
 def _error_names(errors: Any) -> tuple[str, ...]:
@@ -264,19 +288,6 @@ def _error_names(errors: Any) -> tuple[str, ...]:
                 f"retry_policy_non_retryable has {error!r} in it; give exception classes, or their names"
             )
     return tuple(names)
-
-
-def check_approval(approval: Any, what: str) -> None:
-    """Refuse a value that cannot decide whether a call needs approval.
-
-    Raises:
-        DefinitionError: it is neither a bool nor a plain function.
-    """
-    if isinstance(approval, bool) or (callable(approval) and not is_async(approval)):
-        return
-    raise DefinitionError(
-        f"{what} must be True, False or a plain `def` that takes the arguments and returns one of them"
-    )
 
 
 def _register(definition: ActivityDefinition) -> None:

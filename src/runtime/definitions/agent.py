@@ -11,14 +11,14 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Generic
 
 from outlast.core.agents import TOOL_CHOICES, TOOL_NAME, agent_tool_name, handoff_tool
+from outlast.core.argument_checks import check_list, check_text, check_whole_number
 from outlast.core.context_processors import ContextProcessor
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
 from outlast.core.limits import DEFAULT_MAX_TURNS
 from outlast.core.summaries import SummariseHistory
-from outlast.ports.definitions import Approval
 from outlast.ports.tools import ToolSource
-from outlast.runtime.definitions.activity import Activity, check_approval
+from outlast.runtime.definitions.activity import Activity
 from outlast.runtime.definitions.agent_checks import (
     as_json_object,
     built_in,
@@ -31,6 +31,7 @@ from outlast.runtime.definitions.agent_checks import (
     check_texts,
     name_of_function,
 )
+from outlast.runtime.definitions.approvals import Approval, check_approval
 from outlast.runtime.definitions.callables import is_async, name_of
 from outlast.runtime.definitions.guardrails import Guardrail, check_guardrail, check_tool_guardrail
 from outlast.runtime.definitions.output_type import T_co
@@ -74,8 +75,8 @@ class Agent(Generic[C_contra, T_co]):
         max_parallel_tools: The most calls of one turn that are made at the same time; the others wait for
             them, in the order in which the model asked. None: all of them.
         requires_approval: Tools of any kind, by name, whose calls a person must allow: True for each call, or
-            a pure function of the arguments (a dict) that decides for one call. It overrides the setting of
-            an activity or a tool source.
+            a pure function that decides for one call by its arguments, which it gets as one dict. It
+            overrides the setting of an activity or a tool source.
         output_type: The type of the answer; it is asked for as JSON and parsed.
         output_retries: How often the model may answer again after an answer that is not of the output type,
             before the run fails with `InvalidOutput`.
@@ -122,10 +123,7 @@ class Agent(Generic[C_contra, T_co]):
         if isinstance(self.fallback_models, str):
             raise DefinitionError(f"fallback_models of agent {self.name!r} is a text; give a list of names")
         self._check_shapes()
-        if self.output_retries < 0:
-            raise DefinitionError(
-                f"output_retries of agent {self.name!r} is {self.output_retries}; use 0 or more"
-            )
+        check_whole_number(f"output_retries of agent {self.name!r}", self.output_retries, 0)
         self._check_tool_options()
         for guardrail in (*self.input_guardrails, *self.output_guardrails):
             check_guardrail(guardrail, self.name, isinstance(guardrail, Agent))
@@ -133,7 +131,7 @@ class Agent(Generic[C_contra, T_co]):
             for of in ("call", "result"):
                 for guardrail in self.tool_guardrails(tool, of):
                     is_plain = not isinstance(guardrail, (Agent, Activity))
-                    check_tool_guardrail(guardrail, self.name, tool, is_plain)
+                    check_tool_guardrail(guardrail, self.name, tool, of, is_plain)
         for tool, approval in self.requires_approval.items():
             check_approval(approval, f"requires_approval of {tool!r}, a tool of agent {self.name!r},")
         for client in self.mcp_clients:
@@ -167,9 +165,13 @@ class Agent(Generic[C_contra, T_co]):
             description=(self.description,),
             fallback_models=self.fallback_models,
             tool_choice=choices,
+            id=() if self.id is None else (self.id,),
         )
         check_output_type(self.name, self.output_type)
-        as_json_object({} if self.completion_args is None else self.completion_args)
+        try:
+            as_json_object({} if self.completion_args is None else self.completion_args)
+        except DefinitionError as error:
+            raise DefinitionError(f"completion_args of agent {self.name!r}: {error}") from None
 
     def _check_tools(self) -> None:
         """Check the tools and handoffs as far as they are known before a run."""
@@ -199,8 +201,8 @@ class Agent(Generic[C_contra, T_co]):
     def _check_tool_options(self) -> None:
         choice = self.tool_choice
         most: Any = self.max_parallel_tools
-        if most is not None and not (isinstance(most, int) and most >= 1):
-            raise DefinitionError(f"max_parallel_tools of agent {self.name!r} is {most!r}; use 1 or more")
+        if most is not None:
+            check_whole_number(f"max_parallel_tools of agent {self.name!r}", most, 1)
         if choice is not None and not TOOL_NAME.match(choice):
             raise DefinitionError(
                 f"tool_choice of agent {self.name!r} is {choice!r}; use one of {', '.join(TOOL_CHOICES)}, or "
@@ -220,7 +222,7 @@ class Agent(Generic[C_contra, T_co]):
         found: list[Guardrail] = []
         for name in dict.fromkeys((ALL_TOOLS, tool)):
             one = given.get(name, ())
-            found += [one] if callable(one) else one
+            found += one if isinstance(one, Sequence) else [one]
         return tuple(found)
 
     @property
@@ -316,10 +318,12 @@ class AgentTool:
                 "an agent tool needs an Agent, or a function that returns it; "
                 f"not {type(self.agent).__name__}"
             )
+        for text in ("name", "description"):
+            if getattr(self, text) is not None:
+                check_text(f"the {text} of an agent tool", getattr(self, text))
         for bound in ("max_turns", "max_depth"):
-            number = getattr(self, bound)
-            if number is not None and number < 1:
-                raise DefinitionError(f"{bound} of an agent tool is {number}; use 1 or more")
+            if getattr(self, bound) is not None:
+                check_whole_number(f"{bound} of an agent tool", getattr(self, bound), 1)
 
     @property
     def target(self) -> Agent[Any]:
@@ -369,6 +373,9 @@ class Handoff:
     input_filter: ContextProcessor | Sequence[ContextProcessor] = ()
 
     def __post_init__(self) -> None:
+        given: Any = self.input_filter
+        if not callable(given):
+            check_list("the input_filter of a handoff", given)
         one: Any
         for one in self.filters:
             if (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from outlast.core.agents import TOOLS_MAX, AgentGraph, AgentSpec, ToolSpec, handoff_tool
+from outlast.core.agents import TOOLS_MAX, AgentGraph, AgentSpec, ToolSpec, check_handoff, handoff_tool
 from outlast.core.context_processors import ContextProcessor
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
@@ -137,9 +137,11 @@ def reachable(start: Agent) -> dict[str, Agent]:
     """Return the agents that a run starting with `start` may reach, by name.
 
     Raises:
-        DefinitionError: two different agents have one name, or a handoff is not of a type that it may be.
+        DefinitionError: two different agents have one name, or a handoff is not of a type that it may be, or
+            names an agent that cannot be reached.
     """
     found: dict[str, Agent] = {}
+    named: list[tuple[str, str]] = []
     waiting = [start]
     while waiting:
         agent = waiting.pop(0)
@@ -150,7 +152,11 @@ def reachable(start: Agent) -> dict[str, Agent]:
                 )
             continue
         found[agent.name] = agent
-        waiting += [target for target in map(_target, agent.handoffs) if isinstance(target, Agent)]
+        targets = [_target(handoff) for handoff in agent.handoffs]
+        waiting += [target for target in targets if isinstance(target, Agent)]
+        named += [(agent.name, target) for target in targets if isinstance(target, str)]
+    for name, target in named:
+        check_handoff(name, target, found)
     return found
 
 

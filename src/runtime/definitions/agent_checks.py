@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from outlast.core.agents import TOOL_CHOICES, TOOL_NAME
+from outlast.core.argument_checks import check_list, check_text
 from outlast.core.built_in_tools import BUILT_IN_TYPES
 from outlast.core.errors import DefinitionError
 from outlast.core.json import JSON
@@ -76,9 +77,7 @@ def name_of_function(agent: str, tool: Any) -> str:
 def check_lists(agent: str, **lists: Any) -> None:
     """Raise DefinitionError unless these are lists, or other collections of things in order."""
     for name, given in lists.items():
-        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Collection):
-            shown = repr(given) if isinstance(given, str) else type(given).__name__
-            raise DefinitionError(f"{name} of agent {agent!r} must be a list, not {shown}: write [...]")
+        check_list(f"{name} of agent {agent!r}", given)
 
 
 def check_mappings(agent: str, **mappings: Any) -> None:
@@ -92,8 +91,7 @@ def check_texts(agent: str, **texts: Iterable[Any]) -> None:
     """Raise DefinitionError unless these are texts."""
     for name, given in texts.items():
         for one in given:
-            if not isinstance(one, str):
-                raise DefinitionError(f"{name} of agent {agent!r} must be text, not {type(one).__name__}")
+            check_text(f"{name} of agent {agent!r}", one)
 
 
 def check_output_type(agent: str, output_type: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVarTuple, get_args,
 
 from typing_extensions import TypeVar
 
+from outlast.core.argument_checks import check_whole_number
 from outlast.core.children import GIVEN_ID, ON_PARENT_END, QUEUE, OnParentEnd
 from outlast.core.errors import (
     ActivityFailed,
@@ -261,8 +262,9 @@ async def map(
         DefinitionError: `at_once` is not a positive number.
     """
     definition = definition_of(workflow)
-    if at_once < 1:
-        raise DefinitionError(f"at_once is the number of children at a time, 1 or more, not {at_once}")
+    check_whole_number("at_once, the number of children at a time,", at_once, 1)
+    if not isinstance(items, Iterable):
+        raise DefinitionError(f"workflow.map takes a list of items, one for each child, not {items!r}")
     waiting = list(enumerate(items))
     waiting.reverse()
     count = len(waiting)

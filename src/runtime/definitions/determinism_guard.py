@@ -242,8 +242,8 @@ def _is_excused(frame: FrameType | None) -> bool:
 
 # Refused to user code
 
-_NOW = "use workflow.now()"
-_RANDOM = "use workflow.random()"
+_NOW = "use workflow.now(), or do it in an activity"
+_RANDOM = "use workflow.random(), or do it in an activity"
 _GENERATOR = random.random.__self__  # type: ignore[attr-defined]  # the functions of `random` are its methods
 
 
@@ -263,10 +263,13 @@ def _randomness() -> dict[Callable[..., Any], _Refusal]:
         found[getattr(secrets, name)] = (f"secrets.{name}()", _RANDOM)
     for name in ("uuid1", "uuid4", "uuid6", "uuid7"):
         if hasattr(uuid, name):
-            found[getattr(uuid, name)] = (f"uuid.{name}()", "use workflow.uuid4()")
+            found[getattr(uuid, name)] = (f"uuid.{name}()", "use workflow.uuid4(), or do it in an activity")
     for name in ("urandom", "getrandom"):
         if hasattr(os, name):
-            found[getattr(os, name)] = (f"os.{name}()", "use workflow.random().randbytes()")
+            found[getattr(os, name)] = (
+                f"os.{name}()",
+                "use workflow.random().randbytes(), or do it in an activity",
+            )
     return found
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from outlast.core.errors import DefinitionError
 from outlast.runtime.definitions.callables import is_async
-from outlast.runtime.definitions.run_context import RunContext, with_context
+from outlast.runtime.definitions.run_context import RunContext, can_take, with_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,11 @@ def guardrail_name(guardrail: Any) -> str:
     return name if isinstance(name, str) else type(guardrail).__name__
 
 
-def check_guardrail(guardrail: Any, agent: str, is_agent: bool) -> None:
-    """Refuse a value that cannot be a guardrail.
+def check_guardrail(guardrail: Any, agent: str, is_agent: bool, given: str = "the text") -> None:
+    """Refuse a value that cannot be a guardrail; `given` says what its argument is.
 
     Raises:
-        DefinitionError: it is not a function of one text, or it is an agent with another output type.
+        DefinitionError: it is not a function of one argument, or it is an agent with another output type.
     """
     what = f"guardrail {guardrail_name(guardrail)!r} of agent {agent!r}"
     if is_agent:
@@ -77,16 +77,14 @@ def check_guardrail(guardrail: Any, agent: str, is_agent: bool) -> None:
         raise DefinitionError(
             f"{what} is not a guardrail; give a function that takes the text, an activity or an Agent"
         )
-    try:
-        inspect.signature(with_context(guardrail, None)).bind("text")
-    except TypeError as error:
-        raise DefinitionError(f"{what} must take one argument, the text, beside a RunContext") from error
-    except ValueError:
-        return  # A callable written in C, whose parameters cannot be read.
+    if not can_take(guardrail, "text"):
+        raise DefinitionError(f"{what} must take one argument, {given}, beside a RunContext")
 
 
-def check_tool_guardrail(guardrail: Any, agent: str, tool: str, is_plain: bool) -> None:
+def check_tool_guardrail(guardrail: Any, agent: str, tool: str, of: str, is_plain: bool) -> None:
     """Refuse a value that cannot be a guardrail of a tool; `is_plain` is False for agents and activities.
+
+    Its argument is that of a "call", the arguments by name, or that of a "result", a text.
 
     Raises:
         DefinitionError: it is not a plain function of one argument.
@@ -96,7 +94,8 @@ def check_tool_guardrail(guardrail: Any, agent: str, tool: str, is_plain: bool) 
             f"guardrail {guardrail_name(guardrail)!r} of tool {tool!r} of agent {agent!r} must be a plain "
             "function of the arguments or the result: not async, not an activity, and not an agent"
         )
-    check_guardrail(guardrail, agent, False)
+    given = "a dict of the call's arguments by name" if of == "call" else "the text of the result"
+    check_guardrail(guardrail, agent, False, given)
 
 
 def as_guardrail(agent: Any) -> Any:

@@ -74,6 +74,20 @@ def with_context(fn: Any, run: RunContext[Any] | None) -> Any:
     return functools.partial(fn, **{parameter.name: run})
 
 
+def can_take(fn: Any, *given: Any) -> bool:
+    """Return whether `fn` can be called with these arguments, beside a `RunContext`.
+
+    A callable written in C, whose parameters cannot be read, counts as one that can.
+    """
+    try:
+        inspect.signature(with_context(fn, None)).bind(*given)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
 def _place(fn: Callable[..., Any]) -> tuple[int, Parameter] | None:
     try:
         parameters = inspect.signature(fn).parameters.values()

@@ -10,12 +10,14 @@ from inspect import Parameter
 from typing import Any
 
 from outlast.core.agents import TOOL_NAME, ToolSpec
+from outlast.core.argument_checks import check_list, check_text, check_whole_number
 from outlast.core.errors import DefinitionError, UnknownTool
 from outlast.core.json import JSON
 from outlast.core.tool_search import ranked
 from outlast.ports.resources import Resources
 from outlast.ports.tools import Effect, ToolOutput, ToolSource
 from outlast.runtime.definitions.callables import is_async
+from outlast.runtime.definitions.run_context import can_take
 from outlast.runtime.definitions.signature import CallableSignature
 from outlast.runtime.definitions.source_tools import is_source
 
@@ -54,13 +56,15 @@ class ToolIndex:
     limit: int = 8
 
     def __post_init__(self) -> None:
+        check_list("the tools of a tool index", self.tools)
+        for text in ("name", "description"):
+            check_text(f"the {text} of a tool index", getattr(self, text))
         search: Any = self.search
-        if not callable(search) or is_async(search):
+        if not callable(search) or is_async(search) or not can_take(search, "", ()):
             raise DefinitionError(
                 f"the search of tool index {self.name!r} must be a plain function of a query and the tools"
             )
-        if self.limit < 1:
-            raise DefinitionError(f"limit of tool index {self.name!r} is {self.limit}; use 1 or more")
+        check_whole_number(f"limit of tool index {self.name!r}", self.limit, 1)
         if not TOOL_NAME.match(self.name):
             raise DefinitionError(
                 f"tool index {self.name!r} has a name the model API refuses; use 1 to 64 letters, digits, "

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
+from outlast.core.argument_checks import check_text, check_timedelta
 from outlast.core.errors import DefinitionError
 from outlast.core.events import QuestionAnsweredData, QuestionAskedData, QuestionWithdrawnData, TaggedData
 from outlast.core.json import JSON
@@ -56,9 +57,20 @@ _VALIDATOR = "__outlast_validator__"
 _TAGS = "tags of the code"
 
 
+@overload
+def define(cls: C, /) -> C: ...
+@overload
 def define(
     *, name: str | None = None, keep: timedelta | None = None, on_failure: OnFailure = "fail"
-) -> Callable[[C], C]:
+) -> Callable[[C], C]: ...
+def define(
+    cls: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    keep: timedelta | None = None,
+    on_failure: OnFailure = "fail",
+) -> Any:
     """Make a class a workflow; exactly one of its methods is the `entrypoint`, an `async def`.
 
     Args:
@@ -75,25 +87,36 @@ def define(
             the entrypoint, `id` for an update.
     """
 
-    def decorate(cls: C) -> C:
+    if keep is not None:
+        check_timedelta("keep", keep)
+
+    def decorate(cls: Any) -> Any:
+        if not isinstance(cls, type):
+            raise DefinitionError(
+                f"@workflow.define makes a class a workflow, and {cls!r} is not a class; "
+                "a name is given as define(name=...)"
+            )
         definition = _read(cls, cls.__name__ if name is None else name, keep, on_failure)
         make_known(cls, definition)
         return cls
 
-    return decorate
+    return decorate if cls is None else decorate(cls)
 
 
-def entrypoint(method: F) -> F:
+@overload
+def entrypoint(method: F, /) -> F: ...
+@overload
+def entrypoint() -> Callable[[F], F]: ...
+def entrypoint(method: Any = None, /) -> Any:
     """Mark the method with which an execution begins."""
-    setattr(method, ROLE, ("entrypoint", None))
-    return method
+    return _handler("entrypoint", method)
 
 
 @overload
 def signal(name: F, /) -> F: ...
 @overload
-def signal(name: str | None = None, /) -> Callable[[F], F]: ...
-def signal(name: Any = None, /) -> Any:
+def signal(name: str | None = None) -> Callable[[F], F]: ...
+def signal(name: Any = None) -> Any:
     """Mark a method that takes a signal; `def` or `async def`. By default it has the method's name."""
     return _handler("signal", name)
 
@@ -101,8 +124,8 @@ def signal(name: Any = None, /) -> Any:
 @overload
 def query(name: F, /) -> F: ...
 @overload
-def query(name: str | None = None, /) -> Callable[[F], F]: ...
-def query(name: Any = None, /) -> Any:
+def query(name: str | None = None) -> Callable[[F], F]: ...
+def query(name: Any = None) -> Any:
     """Mark a `def` method that answers a query without changing anything."""
     return _handler("query", name)
 
@@ -123,9 +146,9 @@ class UpdateMethod(Protocol[P, R]):
 def update(name: Callable[Concatenate[Any, P], R], /) -> UpdateMethod[P, R]: ...
 @overload
 def update(
-    name: str | None = None, /
+    name: str | None = None,
 ) -> Callable[[Callable[Concatenate[Any, P], R]], UpdateMethod[P, R]]: ...
-def update(name: Any = None, /) -> Any:
+def update(name: Any = None) -> Any:
     """Mark a method that answers an update, `def` or `async def`; the caller gets its result or error.
 
         @outlast.workflow.update
@@ -176,8 +199,15 @@ async def wait_condition(condition: Callable[[], bool], timeout: timedelta | flo
     Raises:
         TimeoutError: it did not hold within `timeout` (a number means seconds).
     """
+    if not callable(condition):
+        raise DefinitionError(
+            "wait_condition takes a function that returns a bool, such as `lambda: self.done`, "
+            f"not {condition!r}"
+        )
     if isinstance(timeout, (int, float)):
         timeout = timedelta(seconds=timeout)
+    if timeout is not None:
+        check_timedelta("the timeout of wait_condition", timeout)
     await running_context("workflow.wait_condition()").wait_condition(condition, timeout)
 
 
@@ -200,6 +230,7 @@ def patched(patch: str) -> bool:
     It is True when an execution comes here for the first time, and this is journaled; it is False when a
     replay comes here and the journal lacks it. Delete the old version when no execution runs it any more.
     """
+    check_text("the name of a patch", patch)
     return running_context("workflow.patched()").patched(patch)
 
 
@@ -303,6 +334,9 @@ async def ask(
         NotSupported: this is a native workflow of Temporal.
     """
     context = running_context("workflow.ask")
+    check_text("the question of workflow.ask", question)
+    if timeout is not None:
+        check_timedelta("the timeout of workflow.ask", timeout)
     codec = Codec(answer, owner="the answer")
     schema, definitions = codec.schema()
     key = context.next_key()

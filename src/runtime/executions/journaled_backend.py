@@ -22,7 +22,7 @@ from outlast.core.waiting import WaitingKind
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import check_options
 from outlast.ports.deltas import Deltas
-from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescription, check_limit
+from outlast.ports.durability.backend import Backend, ExecutionPage, WorkerDescription, check_page
 from outlast.ports.durability.execution import Execution
 from outlast.ports.finding import EVERYTHING, Cursor, Where
 from outlast.ports.journal import DEFAULT_TASK_QUEUE, NewExecution, Store, is_id
@@ -91,11 +91,11 @@ class JournaledBackend(Backend):
         )
         first = encode_record(started)
         check_size(f"the input of workflow {definition.name!r}", len(first), self._store.limit_bytes)
-        if id is not None and not id.strip():
-            raise DefinitionError("an execution's id must not be empty; leave it out to get one made")
         try:
+            if isinstance(id, str) and not id.strip():
+                raise ValueError("an execution's id must not be empty; leave it out to get one made")
             new = NewExecution(
-                id=id or uuid.uuid4().hex,
+                id=uuid.uuid4().hex if id is None else id,
                 workflow=definition.name,
                 fingerprint=fingerprint,
                 task_queue=task_queue,
@@ -120,7 +120,7 @@ class JournaledBackend(Backend):
     async def list(
         self, where: Where | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> ExecutionPage:
-        check_limit(limit)
+        check_page(where, limit)
         after = None if cursor is None else Cursor.of(cursor)
         if where is not None and where.waiting_for == WaitingKind.WORKER:
             raise NotSupported(

@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from outlast.core.argument_checks import check_list, check_timedelta, check_whole_number
 from outlast.core.errors import (
     BusyWorkflow,
     ConfigurationError,
@@ -97,6 +98,8 @@ class WorkerOptions:
         return max(HOLDING_SECONDS_MIN, HOLDING_SHARE * self.lease.total_seconds())
 
     def __post_init__(self) -> None:
+        for name in ("lease", "graceful_shutdown_timeout"):
+            check_timedelta(f"the worker's {name}", getattr(self, name), ConfigurationError)
         if self.lease <= timedelta(0):
             raise ConfigurationError("the worker's lease must be longer than nothing; 10 s is the default")
         if self.holding_limit is not None and self.holding_limit <= timedelta(0):
@@ -104,10 +107,9 @@ class WorkerOptions:
                 "the worker's holding_limit must be longer than nothing; a third of the lease is the default"
             )
         for name in ("max_concurrent_executions", "max_concurrent_activities"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"the worker's {name} must be at least 1")
-        if self.max_cached_executions < 0:
-            raise ConfigurationError("the worker's max_cached_executions must not be negative")
+            check_whole_number(f"the worker's {name}", getattr(self, name), 1, ConfigurationError)
+        cached = self.max_cached_executions
+        check_whole_number("the worker's max_cached_executions", cached, 0, ConfigurationError)
         for name, text in (("task_queue", self.task_queue), ("identity", self.identity)):
             try:
                 check_id("any" if text is None else text)
@@ -154,6 +156,7 @@ class Worker:
         deltas: Deltas | None = None,
         witness: Witness = NOBODY,
     ) -> None:
+        check_list("the workflows of a worker", workflows)
         self._definitions = _by_name([definition_of(workflow) for workflow in workflows])
         for definition in self._definitions.values():
             determinism_guard.watch(definition.cls.__module__)

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from outlast.core.agent_events import AgentEvent, ApprovalDenied, ApprovalGiven, AskApproval
+from outlast.core.agent_events import AgentEvent, ApprovalDenied, ApprovalGiven, AskApproval, ToolCallFailed
 from outlast.core.approvals import Decision, Verdict
-from outlast.core.errors import NotSupported
+from outlast.core.errors import NotSupported, WorkflowError
 from outlast.core.events import ApprovalDeniedData, ApprovalGivenData, ApprovalRequestedData
 from outlast.core.failure import named_message_of
 from outlast.core.json import JSON
@@ -17,6 +17,8 @@ from outlast.ports.durability.steps import StepContext
 from outlast.runtime.definitions.agent_binding import BoundAgents
 from outlast.runtime.definitions.run_context import with_context
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.isolation.tracebacks import failure_of
+from outlast.runtime.runs.failed_checks import log_failed_check
 from outlast.runtime.runs.tool_calls import Here, ToolCalls, about_call
 
 logger = logging.getLogger("outlast.runs")
@@ -43,24 +45,21 @@ class Approving:
 
     def ask(self, effect: AskApproval) -> Coroutine[Any, Any, None] | None:
         """Return the wait for a person's decision; None if the tool's own check says that it needs none."""
-        if self._calls.is_settled(effect):
-            # The model gets the faults, or what the guardrail says, as the result.
+        try:
+            # If it is settled, the model gets the faults, or what the guardrail says, as the result.
+            needed = not self._calls.is_settled(effect) and self._is_needed(effect)
+        except WorkflowError as error:
+            self._put(ToolCallFailed(call_id=effect.call_id, failure=failure_of(error)))
+            return None
+        except Exception as error:
+            # A call that cannot be judged is not made.
+            log_failed_check(f"the check whether a call of {effect.tool!r} needs approval", error)
+            reason = f"the check whether it needs approval failed with {named_message_of(error)}"
+            self._take_decision(effect, "deny", reason)
+            return None
+        if not needed:
             self._put(ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint))
             return None
-        approval = self._agents.approval(effect.agent, effect.tool)
-        if callable(approval):
-            try:
-                with contained(self._context.unwinds):
-                    needed = bool(with_context(approval, self._here())(effect.arguments))
-            except Exception as error:
-                # A call that cannot be judged is not made.
-                reason = f"the check whether it needs approval failed with {named_message_of(error)}"
-                self._take_decision(effect, "deny", reason)
-                return None
-            if not needed:
-                given = ApprovalGiven(call_id=effect.call_id, fingerprint=effect.fingerprint)
-                self._put(given)
-                return None
         tool = self._agents.graph[effect.agent].tool(effect.tool)
         self._context.emit(
             ApprovalRequestedData(
@@ -70,6 +69,13 @@ class Approving:
             )
         )
         return self._await_decision(effect)
+
+    def _is_needed(self, effect: AskApproval) -> bool:
+        approval = self._agents.approval(effect.agent, effect.tool)
+        if not callable(approval):
+            return True
+        with contained(self._context.unwinds):
+            return bool(with_context(approval, self._here())(effect.arguments))
 
     async def _await_decision(self, effect: AskApproval) -> None:
         key = call_key(self._run, effect.turn, effect.call_id)

@@ -21,6 +21,7 @@ from outlast.core.json import JSON, encode
 from outlast.core.summaries import Summary
 from outlast.ports.durability.workflow_context import WorkflowContext
 from outlast.ports.llm import Session
+from outlast.runtime.runs.standing_in import check_session
 
 
 @dataclass(slots=True)
@@ -135,7 +136,12 @@ def _json(entries: Sequence[Entry]) -> list[JSON]:
 
 
 def conversation_of(session: Session, context: WorkflowContext | None) -> Conversation:
-    """Return the conversation of `session` in this execution; with no context, that of the object itself."""
+    """Return the conversation of `session` in this execution; with no context, that of the object itself.
+
+    Raises:
+        DefinitionError: it is not a session.
+    """
+    check_session(session)
     if context is None:
         return _of_object(session)
     ours: dict[int, tuple[Session, Conversation]] = context.state.setdefault(Conversation, {})

@@ -89,6 +89,7 @@ async def run_agent(
         InputRejected, OutputRejected: a guardrail rejected what was given or answered.
         ModelError: the model gave no usable reply.
         ToolError: a tool failed, and the session says `raise_on_tool_fail`.
+        WorkflowError: code of the run, such as a tool, does what workflow code cannot do.
         ToolServerError: a server that is required cannot be used.
     """
     given = check_run(agent, inputs)

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any, Literal
 
 from outlast.core.agent_events import AskApproval, CallTool
-from outlast.core.errors import CallRejected, DefinitionError, PayloadTooLarge
+from outlast.core.errors import CallRejected, DefinitionError, PayloadTooLarge, WorkflowError
 from outlast.core.events import (
     GuardrailRejectedData,
     GuardrailReplacedData,
@@ -32,6 +32,7 @@ from outlast.runtime.definitions.guardrails import (
 )
 from outlast.runtime.definitions.run_context import RunContext
 from outlast.runtime.isolation.exits import contained
+from outlast.runtime.runs.failed_checks import log_failed_check
 
 Of = Literal["call", "result"]
 Judged = tuple[Verdict, str]
@@ -104,13 +105,20 @@ class ToolGuards:
         return None, ""
 
     def _verdict_of(self, guardrail: Guardrail, given: Any, here: RunContext[Any]) -> Verdict:
-        """Return the verdict of a guardrail. One that fails lets nothing pass."""
+        """Return the verdict of a guardrail. One that fails lets nothing pass.
+
+        Raises:
+            WorkflowError: it does something that workflow code cannot do.
+        """
         try:
             with contained(self._context.unwinds):
                 return plain_verdict_of(guardrail, given, here)
-        except DefinitionError as error:
-            return Reject(str(error))
+        except WorkflowError:
+            raise
         except Exception as error:
+            log_failed_check(f"guardrail {guardrail_name(guardrail)!r} of tool {here.tool!r}", error)
+            if isinstance(error, DefinitionError):
+                return Reject(str(error))
             return Reject(f"the guardrail failed with {named_message_of(error)}")
 
     def _emitted(self, call: CallTool, of: Of, verdict: Reject | Replace, name: str) -> Reject | Replace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,12 +13,13 @@ import pytest
 
 from outlast.adapters.scripted import ScriptedSession, call, say
 from outlast.composition.running import Runner
-from outlast.core.errors import ActivityFailed, ExecutionFailed, ModelRefused
+from outlast.core.errors import ActivityFailed, DeterminismError, ExecutionFailed, ModelRefused
 from outlast.core.failure import Failure, Frame
 from outlast.ports.llm import ModelRequest
 from outlast.runtime.definitions import workflow
 from outlast.runtime.definitions.activity import activity
 from outlast.runtime.definitions.agent import Agent
+from outlast.runtime.definitions.run_context import RunContext
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
 
 SECRET = "sk-in-a-variable"
@@ -78,6 +80,30 @@ def look_up_inline(item: str) -> int:
     return price_of(item)
 
 
+def price_of_today(item: str) -> float:
+    """Return the price of today.
+
+    Args:
+        item: The item
+    """
+    return time.time() + len(item)
+
+
+def is_dear(arguments: dict[str, Any]) -> bool:
+    """Decide by the clock whether a call needs approval."""
+    return price_of_today(arguments["item"]) > 1
+
+
+def refuse_today(arguments: dict[str, Any]) -> None:
+    """Decide by the clock whether a call may be made."""
+    price_of_today(arguments["item"])
+
+
+def say_today(run: RunContext[Any]) -> str:
+    """Put the time into the instructions."""
+    return f"It is {price_of_today(run.agent)}."
+
+
 @workflow.define(name="contract.pricing")
 class Pricing:
     """Fails at a place."""
@@ -102,6 +128,8 @@ class Pricing:
                 script = {"clerk": [call("look_up_inline", {"item": "tea"})]}
                 session = ScriptedSession(script, raise_on_tool_fail=True)
                 return await Runner.run(Agent(model="m", name="clerk", tools=[look_up_inline]), "go", session)
+            case "clock" | "clock in a check" | "clock in a guardrail" | "clock in instructions":
+                return (await Runner.run(_clerk(place), "go", ScriptedSession(_call_today))).text
             case "script":
                 return await Runner.run(Agent(model="m", name="careless"), "go", ScriptedSession(refuse))
             case "literal":
@@ -124,6 +152,24 @@ def refuse(request: ModelRequest) -> Any:
     if request.agent == "careless":
         return price_of("tea")
     raise ModelRefused(404, f"the model of turn {request.turn} is gone")
+
+
+def _clerk(place: str) -> Agent[Any]:
+    """Return an agent whose code reads a clock at a place."""
+    return Agent(
+        model="m",
+        name="clerk",
+        tools=[price_of_today if place == "clock" else look_up_inline],
+        instructions=say_today if place == "clock in instructions" else "",
+        requires_approval={"look_up_inline": is_dear} if place == "clock in a check" else {},
+        tool_input_guardrails={"*": refuse_today} if place == "clock in a guardrail" else {},
+    )
+
+
+def _call_today(request: ModelRequest) -> Any:
+    """Call the only tool, then answer."""
+    [tool] = request.graph[request.agent].tools
+    return say("so") if request.turn > 1 else call(tool.name, {"item": "tea"})
 
 
 class FailureContract(DurabilityContractBase):
@@ -150,6 +196,25 @@ class FailureContract(DurabilityContractBase):
         assert place in ("guardrail", "signal") or "Pricing.run" in functions
         ended = (await all_events(execution))[-1]
         assert ended.data.to_data()["failure"] == failure.model_dump()
+
+    @pytest.mark.parametrize(
+        "place", ["clock", "clock in a check", "clock in a guardrail", "clock in instructions"]
+    )
+    async def test_d21_code_of_a_run_that_cannot_be_repeated_fails_the_execution_and_says_where(
+        self, stage: Stage, place: str
+    ) -> None:
+        with _errors_logged() as logged:
+            execution, _ = await stage.start(Pricing, place)
+            process = await stage.worker(Pricing)
+            with pytest.raises(ExecutionFailed, match="or do it in an activity") as caught:
+                await stage.soon(execution.result())
+            await process.stop()
+        assert type(caught.value.__cause__) is DeterminismError
+        failure = (await execution.describe()).failure
+        assert failure is not None
+        assert "price_of_today" in {frame.function for frame in failure.frames}
+        (line,) = [text for text in logged if execution.id in text]
+        assert "in price_of_today\n    return time.time() + len(item)\nDeterminismError: time.time()" in line
 
     async def test_d21_causes_and_groups_are_kept(self, stage: Stage) -> None:
         caused, _ = await stage.start(Pricing, "cause")

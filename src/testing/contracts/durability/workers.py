@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from outlast.core.errors import ConfigurationError, DefinitionError
+from outlast.core.errors import ConfigurationError, DefinitionError, ExecutionNotFound
 from outlast.core.events import EventKind
 from outlast.ports.durability.backend import Backend
 from outlast.testing.contracts.durability.stage import DurabilityContractBase, Stage, all_events
@@ -327,3 +328,21 @@ class WorkerContract(DurabilityContractBase):
         ):
             with pytest.raises(ConfigurationError):
                 backend.worker([Steps], **options)
+
+    async def test_an_argument_of_a_wrong_type_is_refused_with_what_to_write(self, stage: Stage) -> None:
+        backend: Any = await stage.backend()
+        with pytest.raises(DefinitionError, match=r"workflows of a worker must be a list.*write \[\.\.\.\]"):
+            backend.worker(Steps)
+        for name in ("lease", "graceful_shutdown_timeout"):
+            with pytest.raises(ConfigurationError, match=rf"{name} is 3; give a timedelta"):
+                backend.worker([Steps], **{name: 3})
+        with pytest.raises(ConfigurationError, match="executions is '3'; use a whole number, 1 or more"):
+            backend.worker([Steps], max_concurrent_executions="3")
+        with pytest.raises(DefinitionError, match="an id is text, not int"):
+            await backend.start(Steps, ["a"], id=3)
+        with pytest.raises(DefinitionError, match="an id is text, not int"):
+            await backend.start(Steps, ["a"], task_queue=3)
+        with pytest.raises(ExecutionNotFound):
+            await backend.get(3)
+        with pytest.raises(DefinitionError, match=r"a filter is a Where, such as Where\(workflow="):
+            await backend.list("steps")
