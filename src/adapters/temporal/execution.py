@@ -43,10 +43,12 @@ from outlast.adapters.temporal.stream import EventStream
 from outlast.adapters.temporal.waits import is_served, shown_with
 from outlast.core.approvals import (
     DECISION_SIGNAL,
+    AskedCalls,
     PendingApproval,
     Verdict,
+    asked_in,
+    decision_in,
     decision_on,
-    pending_in,
 )
 from outlast.core.errors import (
     BusyWorkflow,
@@ -70,7 +72,7 @@ from outlast.core.exports import ExportHeader, exported
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, JSON, kept
 from outlast.core.questions import ANSWER_UPDATE
-from outlast.core.records import AnyRecord, Status
+from outlast.core.records import AnyRecord, SignalReceived, Status
 from outlast.core.steering import INTERRUPT_UPDATE, SAY_UPDATE
 from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.core.waiting import Overview, WaitingFor, WaitingKind, overview_in
@@ -232,7 +234,16 @@ class TemporalExecution(Execution[Any]):
 
     async def pending(self) -> Sequence[PendingApproval]:
         """Return the calls that wait; a worker that runs this workflow answers."""
-        return pending_in(event.data for event in await self._stream.events_now())
+        return (await self._asked()).waiting
+
+    async def _asked(self) -> AskedCalls:
+        # The history comes first: a signal that a worker takes meanwhile is in the stream then.
+        with translated(self.id):
+            history = await read_history((await self.handle.fetch_history()).events, self._converter)
+        untaken = (
+            decision_in(one.name, one.named) for one in history.untaken if isinstance(one, SignalReceived)
+        )
+        return asked_in((event.data for event in await self._stream.events_now()), untaken)
 
     async def decide(
         self,
@@ -246,8 +257,8 @@ class TemporalExecution(Execution[Any]):
         status = (await self.describe()).status
         if status not in (Status.RUNNING, Status.PAUSED):
             raise ExecutionAlreadyEnded(self.id, status)
-        waiting = await self.pending()
-        decision = decision_on(self.id, waiting, call_id, verdict, reason, edited_arguments, by)
+        asked = await self._asked()
+        decision = decision_on(self.id, asked, call_id, verdict, reason, edited_arguments, by)
         message = sent((), decision.model_dump())
         check_payload("a decision", message, limit_of(self._converter))
         with translated(self.id):
