@@ -218,7 +218,8 @@ class NonDeterminismError(WorkflowError):
             "  usual cause: the workflow code was changed while this execution was running, or it read a "
             "clock, a random number or an environment variable directly, or it used the order of a set of "
             "strings, which differs in every process (sort the set)",
-            "  what to do: run the code that wrote the journal, or start a new execution with the new code",
+            "  what to do: run the code that wrote the journal, keep both ways with "
+            "`if workflow.patched(...)`, or start a new execution with the new code",
         ]
         return "\n".join(lines)
 

@@ -33,7 +33,7 @@ from outlast.adapters.temporal.history import read_history, stopped_by
 from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL
 from outlast.adapters.temporal.memo import FORKED_FROM, held_because, queue_of
 from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent, sent
-from outlast.adapters.temporal.obstacles import obstacle_in
+from outlast.adapters.temporal.obstacles import Obstacle, obstacle_in
 from outlast.adapters.temporal.payloads import check_payload, limit_of
 from outlast.adapters.temporal.record_source import ASK_AGAIN_SECONDS, answered
 from outlast.adapters.temporal.refusals import translated
@@ -399,7 +399,9 @@ class TemporalExecution(Execution[Any]):
     async def described(self, found: WorkflowExecution) -> ExecutionDescription:
         """Return a description made from Temporal's, and from the last event if the execution failed."""
         status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
-        error, failure = None, None
+        error: str | None = None
+        failure: Failure | None = None
+        waits: tuple[WaitingFor, ...] = ()
         held = await held_because(found)
         if held is not None:
             error = held
@@ -413,7 +415,8 @@ class TemporalExecution(Execution[Any]):
             and found.raw_description.pending_workflow_task.attempt > 1
         ):
             obstacle = await self._obstacle(found.workflow_type)
-            error = None if obstacle is None else f"execution {self.id} cannot go on: {obstacle}"
+            if obstacle is not None:
+                error, waits = f"execution {self.id} cannot go on: {obstacle.text}", obstacle.waits
         return ExecutionDescription(
             found.id,
             found.workflow_type,
@@ -423,6 +426,7 @@ class TemporalExecution(Execution[Any]):
             error,
             tags=tags_in(found.typed_search_attributes),
             failure=failure,
+            waiting_for=waits,
             forked_from=await found.memo_value(FORKED_FROM, None),
             parent=found.parent_id,
         )
@@ -453,7 +457,7 @@ class TemporalExecution(Execution[Any]):
             return event
         return None
 
-    async def _obstacle(self, workflow: str) -> str | None:
+    async def _obstacle(self, workflow: str) -> Obstacle | None:
         """Return why the last workflow task failed; None if its worker was lost."""
         events = (await self.handle.fetch_history()).events
         definition = self._toolkit.known_definition(workflow)

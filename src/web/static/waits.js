@@ -8,6 +8,7 @@ import { age, moment, secondsBetween, timeOfDay } from "./words.js";
 export const KINDS = {
   held: "somebody to mend it",
   paused: "somebody to resume it",
+  code: "code that fits its journal",
   approval: "a decision",
   answer: "an answer",
   attempt: "a step",
