@@ -504,7 +504,7 @@ class Driver:
         except MessagesUnseen:
             self._waiting = self._summary = None  # They were not written.
             raise
-        self._live.report(batch.records)
+        self._live.report(batch.records, self._now())
         self._recovery_due = False
         self._attempts.note_written()
         if fruitless < self.fruitless:

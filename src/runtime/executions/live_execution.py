@@ -168,11 +168,11 @@ class LiveExecution(LiveCode):
         """True if the code has caught up with its journal, and waits for an input or has ended."""
         return not self._running and self.machine.phase is not MachinePhase.REPLAYING
 
-    def report(self, records: Sequence[AnyRecord]) -> None:
+    def report(self, records: Sequence[AnyRecord], now: float | None = None) -> None:
         if self._context.is_replaying:
             self._watches.read(records)
         else:
-            self._log.wrote(records)
+            self._log.wrote(records, now)
             self._watches.wrote(records)
 
     def child_context(self, child: OpenChild) -> TraceContext:
