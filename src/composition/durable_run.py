@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 
 from outlast.composition.backends import connect
+from outlast.composition.telling_waits import tell_waits
 from outlast.core import entries as wire
 from outlast.core.agents import AgentGraph
 from outlast.core.errors import ExecutionFailed, LimitExceeded
@@ -124,13 +125,15 @@ class DurableCall(Generic[T]):
     async def result(self) -> RunResult[T]:
         """Carry the run on to its end, and return its result."""
         async with self._carried_on() as (execution, worker):
-            return cast(RunResult[T], await first_of(self._outcome_of(execution), worker.run()))
+            outcome = self._outcome_of(execution)
+            return cast(RunResult[T], await first_of(outcome, worker.run(), tell_waits(execution)))
 
     async def watched(self, emit: EmitEvents) -> RunResult[T]:
         """Do the same, and pass all events of the execution to `emit`, with text as it is written."""
         watched = replace(self, session=_streaming(self.session))
         async with watched._carried_on() as (execution, worker):
-            return cast(RunResult[T], await first_of(watched._outcome_of(execution, emit), worker.run()))
+            outcome = watched._outcome_of(execution, emit)
+            return cast(RunResult[T], await first_of(outcome, worker.run(), tell_waits(execution)))
 
     @asynccontextmanager
     async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any]]:
