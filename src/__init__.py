@@ -16,6 +16,7 @@ _MODULES = {
     "AgentHandoff": "core.entries",
     "AgentTool": "runtime.definitions.agent",
     "AgentWorkflow": "composition.agent_workflow",
+    "AlreadyDecided": "core.errors",
     "AskPerson": "runtime.definitions.ask_person",
     "Backend": "ports.durability.backend",
     "BudgetExceeded": "core.errors",

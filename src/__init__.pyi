@@ -42,6 +42,7 @@ from outlast.core.entries import UnknownEntry as UnknownEntry
 from outlast.core.errors import ActivityError as ActivityError
 from outlast.core.errors import ActivityFailed as ActivityFailed
 from outlast.core.errors import ActivityTimedOut as ActivityTimedOut
+from outlast.core.errors import AlreadyDecided as AlreadyDecided
 from outlast.core.errors import BudgetExceeded as BudgetExceeded
 from outlast.core.errors import CallRejected as CallRejected
 from outlast.core.errors import CannotRerun as CannotRerun

@@ -30,6 +30,11 @@ app = typer.Typer(rich_markup_mode=None)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of the handler.")]
 
+UNCHECKED = (
+    "; nothing has checked it, and a worker drops a signal that the workflow does not have, or whose "
+    "arguments do not fit: give --module MODULE, or set OUTLAST_MODULE, and it is checked before"
+)
+
 
 @app.command()
 def signal(
@@ -43,17 +48,19 @@ def signal(
 ) -> None:
     """Send a signal to an execution.
 
-    It is durable when the command ends. With the module of the workflow, the arguments are checked before;
-    without it, each is sent as JSON if it is JSON, else as text.
+    It is durable when the command ends. With the module of the workflow, name and arguments are checked
+    before; without it, each is sent as JSON if it is JSON, else as text, and a worker drops with a warning
+    what does not fit.
     """
 
     async def sent() -> None:
         async with opened(backend) as place:
-            execution, args, kwargs = await _addressed(
+            execution, args, kwargs, is_checked = await _addressed(
                 place, id, "signal", name, module, arguments, arg, input
             )
             await execution.signal(name, *args, **kwargs)
-        typer.echo(f"signal {printable(name)} is sent to {printable(id)}", err=True)
+        unchecked = "" if is_checked else UNCHECKED
+        typer.echo(f"signal {printable(name)} is sent to {printable(id)}{unchecked}", err=True)
 
     asyncio.run(sent())
 
@@ -76,7 +83,7 @@ def query(
 
     async def answered() -> Any:
         async with opened(backend) as place:
-            execution, args, kwargs = await _addressed(
+            execution, args, kwargs, _ = await _addressed(
                 place, id, "query", name, module, arguments, arg, input
             )
             try:
@@ -112,7 +119,7 @@ def update(
 
     async def answered() -> Any:
         async with opened(backend) as place:
-            execution, args, kwargs = await _addressed(
+            execution, args, kwargs, _ = await _addressed(
                 place, id, "update", name, module, arguments, arg, input
             )
             sent = uuid.uuid4().hex if update_id is None else update_id
@@ -132,12 +139,13 @@ async def _addressed(
     words: list[str] | None,
     named: list[str] | None,
     document: str | None,
-) -> tuple[Execution, list[Any], dict[str, Any]]:
-    """Return the execution, and the arguments for its handler."""
+) -> tuple[Execution, list[Any], dict[str, Any], bool]:
+    """Return the execution, the arguments for its handler, and whether code has checked these."""
     execution = await place.get(id)
     definition = known_workflow((await execution.describe()).workflow, module)
     try:
         handler = None if definition is None else Callee.handler(definition, sort, name)
-        return execution, *arguments_for(handler, given(words, named, document))
+        args, kwargs = arguments_for(handler, given(words, named, document))
     except WrongWords as error:
         raise typer.BadParameter(str(error), param_hint="ARGS") from error
+    return execution, args, kwargs, handler is not None

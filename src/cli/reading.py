@@ -22,6 +22,7 @@ from outlast.cli.rendering.waits import wait_line
 from outlast.cli.waiting import waited
 from outlast.core.event_stream import Event
 from outlast.core.events import ExecutionCompletedData
+from outlast.core.json import JSON
 from outlast.core.timeline import Timeline
 from outlast.ports.durability.execution import Execution
 
@@ -68,15 +69,27 @@ def show(
 def result(id: IdArgument, backend: BackendOption = None) -> None:
     """Wait for the end of an execution, and print its result as JSON.
 
+    The result of a durable run (`Runner.run` with an id) is its answer.
     Exits with 1, and the error on standard error, if it failed, was cancelled or was terminated.
     """
 
     async def ended() -> Any:
         async with opened(backend) as place:
             execution = await place.get(id)
-            return await waited(execution, execution.result(), "the result", f"result {id}")
+            return await _answer(
+                execution, await waited(execution, execution.result(), "the result", f"result {id}")
+            )
 
     typer.echo(documents.value_json(asyncio.run(ended())))
+
+
+async def _answer(execution: Execution, result: JSON) -> JSON:
+    """Return the result to print: a durable run returns nothing, its answer is in its journal."""
+    if result is not None:
+        return result
+    from outlast.composition.durable_run import answer_of
+
+    return await answer_of(execution)
 
 
 async def _print_json(execution: Execution, follow: bool) -> None:
@@ -122,7 +135,9 @@ async def _print(execution: Execution, follow: bool, full: bool) -> None:
             out.print(line)
     totals = {
         "open": "" if follow or description.ended_at else "\n".join(lines.open(now)),
-        "result": "" if completed is None else printable_lines(documents.value_json(completed.result)),
+        "result": ""
+        if completed is None
+        else printable_lines(documents.value_json(await _answer(execution, completed.result))),
     }
     if any(totals.values()):
         out.print()

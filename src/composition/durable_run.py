@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 
 from outlast.composition.backends import connect
+from outlast.composition.telling_waits import tell_waits
 from outlast.core import entries as wire
 from outlast.core.agents import AgentGraph
 from outlast.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
-from outlast.core.json import JSON
+from outlast.core.json import JSON, decode
+from outlast.core.records import AnyRecord, ExecutionStarted
 from outlast.core.reruns import counted
 from outlast.core.step_keys import run_key
 from outlast.ports.durability.backend import Backend
@@ -25,7 +27,7 @@ from outlast.runtime.definitions.agent import Agent
 from outlast.runtime.definitions.agent_binding import bind_agents, reachable, sources_of, starts_within
 from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.recorded_run import RecordedRun
-from outlast.runtime.runs.run_result import RunRecord, RunResult
+from outlast.runtime.runs.run_result import RunRecord, RunResult, said_in
 from outlast.runtime.runs.runner import check_run, run_agent
 from outlast.runtime.runs.streamed_run import EmitEvents
 
@@ -35,7 +37,10 @@ AT_ONCE: Mapping[str, Any] = {"graceful_shutdown_timeout": timedelta(0)}
 """A caller that stops waiting for one execution (Ctrl-C, a timeout) does not wait for an activity."""
 
 
-@workflow.define(name="outlast.run")
+RUN_WORKFLOW = "outlast.run"
+
+
+@workflow.define(name=RUN_WORKFLOW)
 class DurableRun:
     """The workflow behind a durable run outside any workflow.
 
@@ -120,13 +125,15 @@ class DurableCall(Generic[T]):
     async def result(self) -> RunResult[T]:
         """Carry the run on to its end, and return its result."""
         async with self._carried_on() as (execution, worker):
-            return cast(RunResult[T], await first_of(self._outcome_of(execution), worker.run()))
+            outcome = self._outcome_of(execution)
+            return cast(RunResult[T], await first_of(outcome, worker.run(), tell_waits(execution)))
 
     async def watched(self, emit: EmitEvents) -> RunResult[T]:
         """Do the same, and pass all events of the execution to `emit`, with text as it is written."""
         watched = replace(self, session=_streaming(self.session))
         async with watched._carried_on() as (execution, worker):
-            return cast(RunResult[T], await first_of(watched._outcome_of(execution, emit), worker.run()))
+            outcome = watched._outcome_of(execution, emit)
+            return cast(RunResult[T], await first_of(outcome, worker.run(), tell_waits(execution)))
 
     @asynccontextmanager
     async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any]]:
@@ -161,11 +168,37 @@ class DurableCall(Generic[T]):
         return RunResult(record, reachable(self.agent)[record.agent])
 
     async def _recorded(self, execution: Execution) -> RunRecord:
-        """Return what the journal says that the run has come to."""
-        run = RecordedRun(RUN_KEY, self.graph, wire.entries.validate_python(self.inputs))
-        for record in counted([record async for record in execution.records()]).records:
-            run.read(record)
-        return run.outcome()
+        return _outcome_in([record async for record in execution.records()], self.graph, self.inputs)
+
+
+async def answer_of(execution: Execution) -> JSON:
+    """Return the answer of a durable run that has completed: its text, or the JSON of its output type.
+
+    It is None for an execution of any other workflow.
+    """
+    if (await execution.describe()).workflow != RUN_WORKFLOW:
+        return None
+    records = [record async for record in execution.records()]
+    started = records[0]
+    assert isinstance(started, ExecutionStarted)
+    graph = AgentGraph.model_validate(started.arguments["graph"])
+    outcome = _outcome_in(records, graph, started.arguments["inputs"])
+    text = said_in(outcome.final)
+    if graph[outcome.agent].output_schema is None:
+        return text
+    try:
+        answer: JSON = decode(text.encode())
+    except ValueError:  # It is JSON with words around it.
+        return text
+    return answer
+
+
+def _outcome_in(records: Sequence[AnyRecord], graph: AgentGraph, inputs: Any) -> RunRecord:
+    """Return what the journal says that the run has come to."""
+    run = RecordedRun(RUN_KEY, graph, wire.entries.validate_python(inputs))
+    for record in counted(records).records:
+        run.read(record)
+    return run.outcome()
 
 
 def _streaming(session: Session) -> Session:

@@ -8,14 +8,20 @@ or for the same one with other arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from outlast.core.argument_schema import faults_in
-from outlast.core.errors import DefinitionError, InvalidArguments, NotPending, Unserialisable
+from outlast.core.errors import (
+    AlreadyDecided,
+    DefinitionError,
+    InvalidArguments,
+    NotPending,
+    Unserialisable,
+)
 from outlast.core.events import (
     EXECUTION_ENDS,
     AnyEventData,
@@ -60,6 +66,24 @@ class Decision(Value):
     edited_arguments: dict[str, JSON] | None = None
     by: str | None = None
     """The person who decided, in the words of the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedCall:
+    """A call that needs no other decision; a worker may still have to take the one there is."""
+
+    key: str
+    call_id: str
+    verdict: Verdict
+    by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCalls:
+    """The calls of an execution that needed a person, in the order of the requests and of the decisions."""
+
+    waiting: tuple[PendingApproval, ...] = ()
+    decided: tuple[DecidedCall, ...] = ()
 
 
 class Decisions:
@@ -120,20 +144,44 @@ def read_decision(named: Mapping[str, JSON]) -> Decision:
         raise InvalidArguments(DECISION_SIGNAL, faults(error)) from error
 
 
-def pending_in(events: Iterable[AnyEventData]) -> tuple[PendingApproval, ...]:
-    """Return the calls that wait at the end of an event stream without void events, the first asked first."""
+def decision_in(name: str, named: Mapping[str, JSON]) -> Decision | None:
+    """Return the decision that a signal brings; None if it is another signal, or does not count."""
+    if name != DECISION_SIGNAL:
+        return None
+    try:
+        return read_decision(named)
+    except InvalidArguments:
+        return None
+
+
+def asked_in(events: Iterable[AnyEventData], untaken: Iterable[Decision | None] = ()) -> AskedCalls:
+    """Return the calls that wait at the end of an event stream without void events, and those decided.
+
+    `untaken` are decisions that were sent and that no worker has taken yet, the first one first.
+    """
     waiting: dict[tuple[str, str], PendingApproval] = {}
+    decided: list[DecidedCall] = []
     for data in events:
         match data:
             case ApprovalRequestedData():
                 waiting[data.run, data.call_id] = _asked(data)
-            case ApprovalGivenData() | ApprovalDeniedData() | ResultUnsentData():
+            case ApprovalGivenData() | ApprovalDeniedData():
+                waiting.pop((data.run, data.call_id), None)
+                verdict: Verdict = "allow" if isinstance(data, ApprovalGivenData) else "deny"
+                key = call_key(data.run, data.turn, data.call_id)
+                decided.append(DecidedCall(key, data.call_id, verdict, data.by))
+            case ResultUnsentData():
                 waiting.pop((data.run, data.call_id), None)
             case _ if data.kind in EXECUTION_ENDS:
                 waiting.clear()
             case _:
                 pass
-    return tuple(waiting.values())
+    shown = {(call.key, call.fingerprint): call for call in waiting.values()}
+    for one in untaken:
+        call = None if one is None else shown.pop((one.key, one.fingerprint), None)
+        if one is not None and call is not None:
+            decided.append(DecidedCall(call.key, call.call_id, one.verdict, one.by))
+    return AskedCalls(tuple(shown.values()), tuple(decided))
 
 
 def _asked(data: ApprovalRequestedData) -> PendingApproval:
@@ -150,7 +198,7 @@ def _asked(data: ApprovalRequestedData) -> PendingApproval:
 
 def decision_on(
     execution_id: str,
-    pending: Sequence[PendingApproval],
+    asked: AskedCalls,
     call_id: str,
     verdict: Verdict,
     reason: str | None = None,
@@ -163,6 +211,7 @@ def decision_on(
     Raises:
         DefinitionError: the verdict is neither "allow" nor "deny", or a denied call is given arguments.
         NotPending: no call with that id waits, or several do, or it has another fingerprint.
+        AlreadyDecided: a call with that id waited, and somebody has decided about it.
         Unserialisable: the edited arguments are not a JSON object.
         InvalidArguments: the edited arguments do not fit the tool. Nothing is decided.
     """
@@ -170,9 +219,13 @@ def decision_on(
         raise DefinitionError(f'a decision is "allow" or "deny", not {verdict!r}')
     if verdict == "deny" and edited_arguments is not None:
         raise DefinitionError("a denied call is not made, so it takes no edited_arguments; give a reason")
-    found = [one for one in pending if call_id in (one.call_id, one.key)]
+    found = [one for one in asked.waiting if call_id in (one.call_id, one.key)]
     if len(found) != 1:
-        raise NotPending(execution_id, call_id, [one.key for one in found or pending], bool(found))
+        waiting = [one.key for one in found or asked.waiting]
+        done = [one for one in asked.decided if call_id in (one.call_id, one.key)]
+        if done and not found:
+            raise AlreadyDecided(execution_id, call_id, waiting, verdict=done[-1].verdict, by=done[-1].by)
+        raise NotPending(execution_id, call_id, waiting, bool(found))
     if fingerprint not in (None, found[0].fingerprint):
         raise NotPending(execution_id, call_id, [found[0].key], changed=True)
     try:

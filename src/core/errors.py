@@ -21,6 +21,7 @@ OutlastError
 │   ├── ExecutionAlreadyEnded
 │   │   └── UpdateAbandoned
 │   ├── NotPending
+│   │   ├── AlreadyDecided
 │   │   └── QuestionNotPending
 │   ├── NoRunAtWork
 │   ├── CannotRerun
@@ -219,7 +220,8 @@ class NonDeterminismError(WorkflowError):
             "  usual cause: the workflow code was changed while this execution was running, or it read a "
             "clock, a random number or an environment variable directly, or it used the order of a set of "
             "strings, which differs in every process (sort the set)",
-            "  what to do: run the code that wrote the journal, or start a new execution with the new code",
+            "  what to do: run the code that wrote the journal, keep both ways with "
+            "`if workflow.patched(...)`, or start a new execution with the new code",
         ]
         return "\n".join(lines)
 
@@ -349,6 +351,20 @@ class NotPending(DurabilityError):
             f"no call {self.call_id!r} of execution {self.execution_id!r} waits for a decision: it was "
             f"decided, its run has ended, or nobody asked about it; the calls that wait: {waiting}"
         )
+
+
+@dataclass(eq=False)
+class AlreadyDecided(NotPending):
+    """A decision was sent about a call that somebody has decided; a worker may still have to take that."""
+
+    verdict: str = ""
+    """`allow` or `deny`."""
+    by: str | None = None
+
+    def wording(self) -> str:
+        done = "allowed" if self.verdict == "allow" else "denied"
+        by = "" if self.by is None else f" (by {self.by})"
+        return f"call {self.call_id!r} of execution {self.execution_id!r} is already {done}{by}; that counts"
 
 
 @dataclass(eq=False)

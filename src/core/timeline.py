@@ -9,6 +9,9 @@ The terminal draws it. The inspector's page makes its own from the same events (
 also goes back in time: a kind of event that begins or ends a bar stands there, too. What a retry has made
 void stays in it, and does not count.
 
+A bar of a step begins when the step was asked for. The journal does not say when its first attempt began: the
+time for which an execution waits for its first worker is part of its first steps.
+
 The journal does not say when code stops to wait for a timer that has not fired, so such a bar takes no time
 once it is due, or once the execution has ended.
 """
@@ -204,11 +207,14 @@ class Bar:
     is_void: bool = False
     call_id: str | None = None
     due_at: float | None = None
+    idle_seconds: float = 0.0
+    """The time for which it had ended, before a retry opened it again; nothing was done in it."""
 
     def seconds(self, now: datetime | None = None) -> float:
         """Return the time that it took; of an open one, the time until `now`, or nothing."""
         until = self.ended.at if self.ended is not None else now
-        return 0.0 if until is None else max(0.0, (until - self.begun.at).total_seconds())
+        lasted = 0.0 if until is None else (until - self.begun.at).total_seconds()
+        return max(0.0, lasted - self.idle_seconds)
 
     @property
     def last_position(self) -> float:
@@ -381,7 +387,7 @@ class Timeline:
             case events.ExecutionRecoveredData():
                 self._crash(data, now, before)
             case events.ExecutionReopenedData():
-                self._reopen(data)
+                self._reopen(data, now)
             case _:
                 pass
 
@@ -405,7 +411,7 @@ class Timeline:
             )
         )
 
-    def _reopen(self, data: events.ExecutionReopenedData) -> None:
+    def _reopen(self, data: events.ExecutionReopenedData, now: Point) -> None:
         """Go back to what counts: later bars are void, and bars that ended later are open again."""
         self.has_ended = False
         self._open.clear()
@@ -418,6 +424,7 @@ class Timeline:
                 self.void_usage += bar.usage
             elif bar.ended is not None and (bar.ended.position > data.valid or bar.key in anew):
                 self.void_usage += bar.usage
+                bar.idle_seconds += max(0.0, (now.at - bar.ended.at).total_seconds())
                 bar.ended, bar.state, bar.usage = None, BarState.OPEN, Usage()
                 self._open[bar.key] = bar
 

@@ -35,6 +35,8 @@ class WaitingKind(StrEnum):
     """Somebody must mend its cause, and resume it."""
     PAUSED = "paused"
     """Somebody must resume it."""
+    CODE = "code"
+    """A worker must come whose code fits the journal: that of the last one departs from it."""
     WORKER = "worker"
     """A worker must take it."""
     APPROVAL = "approval"
@@ -53,6 +55,10 @@ class WaitingKind(StrEnum):
     """Its code can go on only after a message, such as a signal."""
     CONDITION = "condition"
     """Its code waits for a condition, and no message changes anything."""
+
+
+CODE_DEPARTS = "that of the last worker departs from the journal"
+"""The text of a wait for `CODE`."""
 
 
 def pause_in_words(reason: str | None) -> str:

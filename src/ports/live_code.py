@@ -75,8 +75,11 @@ class LiveCode(Protocol):
         """True if the code waits for an input, or has ended."""
 
     @abstractmethod
-    def report(self, records: Sequence[AnyRecord]) -> None:
-        """Let the log and the observers know these records, which are durable now, unless it is a replay."""
+    def report(self, records: Sequence[AnyRecord], now: float | None = None) -> None:
+        """Let the log and the observers know these records, which are durable now, unless it is a replay.
+
+        The steps that they ask for begin `now`, if given: the last input may be much older.
+        """
 
     @abstractmethod
     def go_on(self) -> bool:

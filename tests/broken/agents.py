@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from datetime import datetime
 from typing import Any
 
 from outlast.core.agent_run import AgentRun
+from outlast.core.approvals import Decision
 from outlast.core.errors import ModelOverloaded, NoRunAtWork, QuestionNotPending
 from outlast.core.limits import RunAllowance
 from outlast.ports.durability.steps import Steered
@@ -14,6 +15,7 @@ from outlast.ports.llm import ModelRequest, Session
 from outlast.ports.resources import Resources
 from outlast.runtime.attempts import attempt
 from outlast.runtime.attempts.shared_resources import SharedResources
+from outlast.runtime.executions import journaled_execution
 from outlast.runtime.executions.questions import OpenQuestions
 from outlast.runtime.executions.steering import RunsAtWork
 from outlast.runtime.runs import run
@@ -65,6 +67,17 @@ class TakesAnyAnswer(BrokenBackend):
 
     breaks = "a_wrong_or_late_answer"
     replaced = ((OpenQuestions, "check", _checks_no_type),)
+
+
+def _not_looked_at(name: str, named: Mapping[str, Any]) -> Decision | None:
+    return None
+
+
+class TakesASecondDecision(BrokenBackend):
+    """A call that somebody has decided can be decided again, until a worker takes the first decision."""
+
+    breaks = "d17_a_call_is_decided_once"
+    replaced = ((journaled_execution, "decision_in", _not_looked_at),)
 
 
 def _unbounded(state: AgentRun) -> RunAllowance:

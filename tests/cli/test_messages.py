@@ -55,7 +55,10 @@ def desk(shop: Path) -> None:
 
 @pytest.mark.usefixtures("desk")
 def test_an_execution_gets_signals_answers_and_ends() -> None:
-    assert call("signal", "d-1", "note", "tea").returncode == 0
+    sent = call("signal", "d-1", "note", "tea")
+    assert sent.returncode == 0
+    assert "is sent to d-1; nothing has checked it" in sent.stderr
+    assert "--module" in sent.stderr
     assert (
         call("signal", "d-1", "note", "--arg", "text=milk", "--arg", "times=2", "--module", "desk").stdout
         == ""

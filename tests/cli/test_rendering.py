@@ -33,6 +33,7 @@ from outlast.core.events import (
     ApprovalRequestedData,
     EventKind,
     ExecutionReopenedData,
+    ExecutionTerminatedData,
     ModelRepliedData,
     SignalReceivedData,
     TimerFiredData,
@@ -167,6 +168,16 @@ def test_what_has_begun_and_not_ended_is_open() -> None:
     assert activity == "activity pack started, 119.0 s ago"
     _, lines = shown_by(*events, (8.0, ExecutionReopenedData(valid=2)))
     assert len(list(lines.open(AT))) == 1
+
+
+def test_a_step_that_a_retry_tries_anew_has_not_lasted_since_before_the_end() -> None:
+    shown, _ = shown_by(
+        (0.0, ActivityStartedData(key="a", name="pack")),
+        (1.0, ExecutionTerminatedData(reason="wrong")),
+        (61.0, ExecutionReopenedData(valid=1)),
+        (63.0, ActivityCompletedData(key="a", name="pack", result=None)),
+    )
+    assert shown[-1].endswith("activity pack completed: null (2.0 s)")
 
 
 @given(st.floats(0, 1e10))

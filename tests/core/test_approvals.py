@@ -24,16 +24,20 @@ from outlast.core.agent_machine import step
 from outlast.core.agent_run import AgentRun
 from outlast.core.agents import AgentGraph, AgentSpec
 from outlast.core.approvals import (
+    DECISION_SIGNAL,
+    AskedCalls,
     Decision,
     Decisions,
     PendingApproval,
+    asked_in,
+    decision_in,
     decision_on,
-    pending_in,
     read_decision,
 )
 from outlast.core.argument_schema import faults_in
 from outlast.core.entries import FunctionCall, ToolConfirmation
 from outlast.core.errors import (
+    AlreadyDecided,
     DefinitionError,
     IllegalTransition,
     InvalidArguments,
@@ -120,19 +124,19 @@ def test_a_call_waits_from_its_request_until_its_decision_or_the_end_of_its_run(
             case _:
                 events.append(settled(kind, run, call_id))
                 expected.pop((run, call_id), None)
-    assert [(one.key.partition("/")[0], one.call_id) for one in pending_in(events)] == list(expected)
+    assert [(one.key.partition("/")[0], one.call_id) for one in asked_in(events).waiting] == list(expected)
     failure = Failure(kind="ValueError", message="no")
     for end in (
         ExecutionCompletedData(result=None),
         ExecutionFailedData(failure=failure),
         ExecutionCancelledData(),
     ):
-        assert pending_in([*events, end]) == ()
+        assert asked_in([*events, end]).waiting == ()
 
 
 @given(json_objects)
 def test_a_call_that_waits_is_shown_with_its_arguments(arguments: dict[str, JSON]) -> None:
-    [waiting] = pending_in([asked("r", "c", arguments, turn=3)])
+    [waiting] = asked_in([asked("r", "c", arguments, turn=3)]).waiting
     assert (waiting.key, waiting.agent, waiting.tool) == ("r/t3/c", "a", "pay")
     assert canonical(waiting.arguments) == canonical(arguments)
 
@@ -141,44 +145,70 @@ PENDING = [
     PendingApproval(key=key, call_id=call_id, agent="a", tool="t", arguments={}, fingerprint=key)
     for key, call_id in (("r0/t1/x", "x"), ("r1/t1/x", "x"), ("r1/t1/y", "y"))
 ]
+ASKED = AskedCalls(tuple(PENDING))
 
 
 def test_a_call_is_named_by_its_key_or_by_an_id_that_no_other_has() -> None:
-    assert decision_on("e", PENDING, "y", "allow").key == "r1/t1/y"
-    assert decision_on("e", PENDING, "r1/t1/x", "deny", "no").fingerprint == "r1/t1/x"
+    assert decision_on("e", ASKED, "y", "allow").key == "r1/t1/y"
+    assert decision_on("e", ASKED, "r1/t1/x", "deny", "no").fingerprint == "r1/t1/x"
     with pytest.raises(NotPending, match=r"several calls.*r0/t1/x, r1/t1/x") as several:
-        decision_on("e", PENDING, "x", "allow")
+        decision_on("e", ASKED, "x", "allow")
     assert several.value.ambiguous
     with pytest.raises(NotPending, match=r"no call 'z'.*r1/t1/y"):
-        decision_on("e", PENDING, "z", "allow")
+        decision_on("e", ASKED, "z", "allow")
     with pytest.raises(NotPending, match="none"):
-        decision_on("e", [], "z", "allow")
+        decision_on("e", AskedCalls(), "z", "allow")
+
+
+def test_a_call_is_decided_once_taken_by_a_worker_or_not() -> None:
+    events = [asked("r0", "x"), asked("r1", "x"), asked("r1", "y"), settled("denied", "r0", "x")]
+    both = asked_in(events)
+    sent = decision_on("e", both, "y", "allow", by="Ann")
+    found = asked_in(events, [None, sent, sent.with_(verdict="deny")])
+    assert [one.key for one in found.waiting] == ["r1/t1/x"]
+    assert [(one.key, one.verdict, one.by) for one in found.decided] == [
+        ("r0/t1/x", "deny", None),
+        ("r1/t1/y", "allow", "Ann"),
+    ]
+    assert decision_on("e", found, "x", "deny").key == "r1/t1/x"
+    with pytest.raises(AlreadyDecided, match=r"already allowed \(by Ann\)"):
+        decision_on("e", found, "y", "deny")
+    with pytest.raises(AlreadyDecided, match="already denied;"):
+        decision_on("e", found, "r0/t1/x", "allow")
+    assert asked_in(events, [sent.with_(fingerprint="another")]) == both
+
+
+def test_only_a_valid_signal_of_that_name_is_a_decision() -> None:
+    sent = decision_on("e", ASKED, "y", "allow")
+    assert decision_in(DECISION_SIGNAL, sent.model_dump()) == sent
+    assert decision_in("pay", sent.model_dump()) is None
+    assert decision_in(DECISION_SIGNAL, {"key": "k"}) is None
 
 
 def test_a_decision_with_a_fingerprint_counts_for_the_call_that_was_shown() -> None:
-    assert decision_on("e", PENDING, "y", "allow", fingerprint="r1/t1/y").key == "r1/t1/y"
+    assert decision_on("e", ASKED, "y", "allow", fingerprint="r1/t1/y").key == "r1/t1/y"
     with pytest.raises(NotPending, match="not the one that was shown"):
-        decision_on("e", PENDING, "y", "allow", fingerprint="r1/t1/x")
+        decision_on("e", ASKED, "y", "allow", fingerprint="r1/t1/x")
 
 
 @given(json_objects | st.none())
 def test_a_decision_comes_back_from_its_message_as_it_was(edited: dict[str, JSON] | None) -> None:
-    decision = decision_on("e", PENDING, "y", "allow", "why not", edited)
+    decision = decision_on("e", ASKED, "y", "allow", "why not", edited)
     assert read_decision(decision.model_dump()) == decision
 
 
 @pytest.mark.parametrize("edited", [{"x": {1}}, {"x": float("nan")}, {"x": nested(200)}, ["x"]])
 def test_edited_arguments_must_be_a_json_object(edited: Any) -> None:
     with pytest.raises(Unserialisable):
-        decision_on("e", PENDING, "y", "allow", edited_arguments=edited)
+        decision_on("e", ASKED, "y", "allow", edited_arguments=edited)
 
 
 def test_a_decision_that_is_not_valid_is_refused() -> None:
     verdict: Any = "maybe"
     with pytest.raises(DefinitionError, match="maybe"):
-        decision_on("e", PENDING, "y", verdict)
+        decision_on("e", ASKED, "y", verdict)
     with pytest.raises(DefinitionError, match="reason"):
-        decision_on("e", PENDING, "y", "deny", edited_arguments={})
+        decision_on("e", ASKED, "y", "deny", edited_arguments={})
     with pytest.raises(InvalidArguments, match="verdict"):
         read_decision({"key": "k", "fingerprint": "f", "verdict": "maybe"})
 
@@ -295,12 +325,17 @@ PAY: dict[str, Any] = {
 def test_edited_arguments_must_fit_the_tool(edited: dict[str, Any], faults: list[str]) -> None:
     arguments = {"to": "Ann", "amount": 5, **edited}
     assert faults_in(arguments, PAY) == faults
-    (waiting,) = pending_in([ApprovalRequestedData(**about("r", "c", 1), fingerprint="f", parameters=PAY)])
+    (waiting,) = asked_in(
+        [ApprovalRequestedData(**about("r", "c", 1), fingerprint="f", parameters=PAY)]
+    ).waiting
     if not faults:
-        assert decision_on("x", [waiting], "c", "allow", None, arguments).edited_arguments == arguments
+        assert (
+            decision_on("x", AskedCalls((waiting,)), "c", "allow", None, arguments).edited_arguments
+            == arguments
+        )
         return
     with pytest.raises(InvalidArguments) as refused:
-        decision_on("x", [waiting], "c", "allow", None, arguments)
+        decision_on("x", AskedCalls((waiting,)), "c", "allow", None, arguments)
     assert list(refused.value.faults) == faults
 
 

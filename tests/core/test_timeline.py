@@ -320,6 +320,19 @@ def test_a_retry_makes_what_came_later_void_and_opens_what_had_ended() -> None:
     assert [bar.is_void for bar in further.bars] == [True]
 
 
+def test_the_time_between_an_end_and_a_retry_is_nobodys() -> None:
+    timeline = after(
+        (0, events.TurnStartedData(**turn(1))),
+        (1, events.ActivityStartedData(key="0", name="n")),
+        (3, events.ActivityFailedData(key="0", name="n", failure=FAILURE)),
+        (4, events.ExecutionFailedData(failure=FAILURE)),
+        (30, events.ExecutionReopenedData(valid=2, failed=("0",))),
+        (31, events.ActivityCompletedData(key="0", name="n", result=None)),
+        (32, events.ModelRepliedData(**turn(1), result=reply(5))),
+    )
+    assert (timeline.sums().tool_seconds, timeline.sums().model_seconds) == (3.0, 6.0)
+
+
 def test_a_bar_that_begins_twice_leaves_the_first_one() -> None:
     started = events.ActivityStartedData(key="0", name="n")
     first, second = after((0, started), (1, started)).bars

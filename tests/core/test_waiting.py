@@ -68,7 +68,7 @@ def call_event(kind: EventKind, call_id: str) -> EventEmitted:
 
 def test_the_vocabulary_is_closed() -> None:
     assert " ".join(WaitingKind) == (
-        "held paused worker approval answer attempt retry child timer signal condition"
+        "held paused code worker approval answer attempt retry child timer signal condition"
     )
 
 

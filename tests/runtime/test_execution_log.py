@@ -11,6 +11,7 @@ import pytest
 
 import outlast
 from outlast import workflow
+from tests.runtime.stages import in_memory
 from tests.shipping import SECRET, Shipping, approved
 
 
@@ -123,3 +124,27 @@ async def test_a_step_that_another_worker_began_is_logged_where_it_ends(
     [line] = [one for one in logged if vars(one)["event"] == "step_completed"]
     assert "activity load ended" in line.getMessage()
     assert "seconds" not in vars(line)
+
+
+@outlast.activity()
+async def take_a_moment() -> None:
+    """Do nothing."""
+
+
+@workflow.define(name="moments_of_logging")
+class Moments:
+    @workflow.entrypoint
+    async def run(self) -> None:
+        await take_a_moment()
+
+
+async def test_a_step_has_not_lasted_while_no_worker_was_there(logged: list[logging.LogRecord]) -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Moments)
+        await stage.pass_time(12.0)
+        await stage.worker(Moments)
+        await stage.soon(execution.result())
+    [ended] = [record for record in logged if vars(record)["event"] == "step_completed"]
+    assert vars(ended)["seconds"] < 1
+    [whole] = [record for record in logged if vars(record)["event"] == "ended"]
+    assert vars(whole)["seconds"] >= 12

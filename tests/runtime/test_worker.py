@@ -22,6 +22,7 @@ from outlast.core.errors import ExecutionCancelled, StorageReadOnly, StorageUnav
 from outlast.core.events import EventKind
 from outlast.ports.durability.execution import Execution
 from outlast.ports.journal import Claim, Commit, Delivery, Store, Work
+from outlast.runtime.executions import journaled_execution
 from outlast.runtime.executions.journaled_backend import JournaledBackend
 from outlast.runtime.isolation import user_code
 from outlast.testing.contracts.durability.waiting import Mailbox, Sleeper
@@ -483,3 +484,26 @@ async def test_a_worker_that_stood_still_takes_nothing_away_from_itself() -> Non
         kinds = [event.kind async for event in execution.events()]
         assert EventKind.EXECUTION_RECOVERED not in kinds
         assert {effect.attempt for effect in world.effects} == {1}
+
+
+async def test_a_signal_that_does_not_fit_is_dropped_with_one_warning_that_names_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with in_memory() as stage:
+        execution, _ = await stage.start(Mailbox)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(journaled_execution, "known_definition", lambda name: None)
+            await execution.signal("pyt", 1)
+            await execution.signal("put", 1, 2)
+            await execution.signal("put", 3)
+        # Each activation replays the code from the beginning.
+        await stage.worker(Mailbox, max_cached_executions=0)
+        await stage.event(execution, EventKind.SIGNAL_RECEIVED, 3)
+        await execution.signal("stop")
+        assert await stage.soon(execution.result()) == [3]
+    unknown, unfit = [one.getMessage() for one in caplog.records if "drops a signal" in one.getMessage()]
+    assert execution.id in unknown
+    assert "'signal pyt'" in unknown
+    assert "it has: break_down, put, put_two" in unknown
+    assert "'put'" in unfit
+    assert "too many positional arguments" in unfit

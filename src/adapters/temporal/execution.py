@@ -33,7 +33,7 @@ from outlast.adapters.temporal.history import read_history, stopped_by
 from outlast.adapters.temporal.holding import PAUSE_SIGNAL, RESUME_SIGNAL
 from outlast.adapters.temporal.memo import FORKED_FROM, held_because, queue_of
 from outlast.adapters.temporal.messages import TAG_SIGNAL, read_sent, sent
-from outlast.adapters.temporal.obstacles import obstacle_in
+from outlast.adapters.temporal.obstacles import Obstacle, obstacle_in
 from outlast.adapters.temporal.payloads import check_payload, limit_of
 from outlast.adapters.temporal.record_source import ASK_AGAIN_SECONDS, answered
 from outlast.adapters.temporal.refusals import translated
@@ -43,10 +43,12 @@ from outlast.adapters.temporal.stream import EventStream
 from outlast.adapters.temporal.waits import is_served, shown_with
 from outlast.core.approvals import (
     DECISION_SIGNAL,
+    AskedCalls,
     PendingApproval,
     Verdict,
+    asked_in,
+    decision_in,
     decision_on,
-    pending_in,
 )
 from outlast.core.errors import (
     BusyWorkflow,
@@ -70,7 +72,7 @@ from outlast.core.exports import ExportHeader, exported
 from outlast.core.failure import Failure
 from outlast.core.json import DEPTH_MAX, JSON, kept
 from outlast.core.questions import ANSWER_UPDATE
-from outlast.core.records import AnyRecord, Status
+from outlast.core.records import AnyRecord, SignalReceived, Status
 from outlast.core.steering import INTERRUPT_UPDATE, SAY_UPDATE
 from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.core.waiting import Overview, WaitingFor, WaitingKind, overview_in
@@ -232,7 +234,16 @@ class TemporalExecution(Execution[Any]):
 
     async def pending(self) -> Sequence[PendingApproval]:
         """Return the calls that wait; a worker that runs this workflow answers."""
-        return pending_in(event.data for event in await self._stream.events_now())
+        return (await self._asked()).waiting
+
+    async def _asked(self) -> AskedCalls:
+        # The history comes first: a signal that a worker takes meanwhile is in the stream then.
+        with translated(self.id):
+            history = await read_history((await self.handle.fetch_history()).events, self._converter)
+        untaken = (
+            decision_in(one.name, one.named) for one in history.untaken if isinstance(one, SignalReceived)
+        )
+        return asked_in((event.data for event in await self._stream.events_now()), untaken)
 
     async def decide(
         self,
@@ -247,8 +258,8 @@ class TemporalExecution(Execution[Any]):
         status = (await self.describe()).status
         if status not in (Status.RUNNING, Status.PAUSED):
             raise ExecutionAlreadyEnded(self.id, status)
-        waiting = await self.pending()
-        decision = decision_on(self.id, waiting, call_id, verdict, reason, edited_arguments, by, fingerprint)
+        asked = await self._asked()
+        decision = decision_on(self.id, asked, call_id, verdict, reason, edited_arguments, by, fingerprint)
         message = sent((), decision.model_dump())
         check_payload("a decision", message, limit_of(self._converter))
         with translated(self.id):
@@ -389,7 +400,9 @@ class TemporalExecution(Execution[Any]):
     async def described(self, found: WorkflowExecution) -> ExecutionDescription:
         """Return a description made from Temporal's, and from the last event if the execution failed."""
         status = _STATUS[found.status or WorkflowExecutionStatus.RUNNING]
-        error, failure = None, None
+        error: str | None = None
+        failure: Failure | None = None
+        waits: tuple[WaitingFor, ...] = ()
         held = await held_because(found)
         if held is not None:
             error = held
@@ -403,7 +416,8 @@ class TemporalExecution(Execution[Any]):
             and found.raw_description.pending_workflow_task.attempt > 1
         ):
             obstacle = await self._obstacle(found.workflow_type)
-            error = None if obstacle is None else f"execution {self.id} cannot go on: {obstacle}"
+            if obstacle is not None:
+                error, waits = f"execution {self.id} cannot go on: {obstacle.text}", obstacle.waits
         return ExecutionDescription(
             found.id,
             found.workflow_type,
@@ -413,6 +427,7 @@ class TemporalExecution(Execution[Any]):
             error,
             tags=tags_in(found.typed_search_attributes),
             failure=failure,
+            waiting_for=waits,
             forked_from=await found.memo_value(FORKED_FROM, None),
             parent=found.parent_id,
         )
@@ -443,7 +458,7 @@ class TemporalExecution(Execution[Any]):
             return event
         return None
 
-    async def _obstacle(self, workflow: str) -> str | None:
+    async def _obstacle(self, workflow: str) -> Obstacle | None:
         """Return why the last workflow task failed; None if its worker was lost."""
         events = (await self.handle.fetch_history()).events
         definition = self._toolkit.known_definition(workflow)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure as TemporalFailure
@@ -21,11 +22,21 @@ from outlast.adapters.temporal.search_attributes import TAGS
 from outlast.adapters.temporal.steps import name_in
 from outlast.core.errors import NonDeterminismError
 from outlast.core.json import encode
+from outlast.core.waiting import CODE_DEPARTS, WaitingFor, WaitingKind
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.live_code import MakeLiveCode
 
 _NONDETERMINISM = "TMPRL1100"
 """Temporal's number for code that departs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """The reason why the last workflow task of an execution failed."""
+
+    text: str
+    waits: tuple[WaitingFor, ...] = ()
+    """The wait for code that fits, if the worker's departs."""
 
 
 async def departure_of(
@@ -50,7 +61,7 @@ async def obstacle_in(
     converter: DataConverter,
     make: MakeLiveCode,
     definition: WorkflowDefinition | None,
-) -> str | None:
+) -> Obstacle | None:
     """Return why the last workflow task failed; Temporal tries it again until the code is right.
 
     None means that it did not fail: its worker was lost. `definition` is that of the workflow here.
@@ -66,15 +77,18 @@ async def obstacle_in(
             case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
                 message = None
     if message is not None and TAGS.name in message:
-        return f"{message}; register it with `outlast temporal setup`"
-    if message is None or _NONDETERMINISM not in message:
-        return message
+        return Obstacle(f"{message}; register it with `outlast temporal setup`")
+    if message is None:
+        return None
+    if _NONDETERMINISM not in message:
+        return Obstacle(message)
+    waits = (WaitingFor(WaitingKind.CODE, CODE_DEPARTS),)
     if definition is not None:
         departure = await departure_of(execution_id, events, converter, make, definition)
         # The code here may be another one than that of the worker whose task failed.
         if departure is not None and repr(_attempted(message)) in str(departure):
-            return str(departure)
-    return message + await _recorded(message, scheduled, converter)
+            return Obstacle(str(departure), waits)
+    return Obstacle(message + await _recorded(message, scheduled, converter), waits)
 
 
 async def _recorded(

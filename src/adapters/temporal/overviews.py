@@ -36,7 +36,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from outlast.adapters.temporal.history import UNKNOWN, read_history
 from outlast.adapters.temporal.kept_records import OVERVIEW_QUERY
 from outlast.adapters.temporal.memo import held_because, queue_of
-from outlast.adapters.temporal.obstacles import obstacle_in
+from outlast.adapters.temporal.obstacles import Obstacle, obstacle_in
 from outlast.adapters.temporal.waits import shown_with
 from outlast.adapters.temporal.worker_presence import live_workflows
 from outlast.core.errors import NotSupported
@@ -73,7 +73,7 @@ class _Facts:
     overview: Overview = field(default_factory=Overview)
     has_figures: bool = False
     """False if the turns and tokens are not known, or only those since the run continued as new."""
-    obstacle: str | None = None
+    obstacle: Obstacle | None = None
 
 
 class OverviewReader:
@@ -148,11 +148,12 @@ class _Page:
         facts = await self._facts(found, place, is_served=is_served)
         # Nobody here knows the workers of code that this library has not started.
         overview = shown_with(facts.overview, found, is_served=is_served or not is_ours)
-        obstacle = None if facts.obstacle is None else f"execution {row.id} cannot go on: {facts.obstacle}"
+        stuck = facts.obstacle
+        obstacle = None if stuck is None else f"execution {row.id} cannot go on: {stuck.text}"
         return replace(
             row,
             error=row.error or obstacle,
-            waiting_for=overview.waiting_for,
+            waiting_for=(*(() if stuck is None else stuck.waits), *overview.waiting_for),
             turns=overview.turns if facts.has_figures else None,
             usage=overview.usage if facts.has_figures else None,
             agent=overview.agent,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from rich.text import Text
@@ -76,7 +76,12 @@ class EventLines:
                 pass
         if isinstance(event.data, events.ExecutionReopenedData):
             valid = event.data.valid
-            self._begun = {span: begun for span, begun in self._begun.items() if begun.position <= valid}
+            # A step that was open is tried anew; nothing was done since the execution had ended.
+            self._begun = {
+                span: replace(begun, at=event.at) if span.startswith("step ") else begun
+                for span, begun in self._begun.items()
+                if begun.position <= valid
+            }
         if isinstance(event.data, events.ReplyData):
             usage = usage_in(event.data.result)
             after += [f"{usage.total_tokens:,} tokens"] if usage.total_tokens else []

@@ -408,7 +408,10 @@ class Approvals(Protocol):
 
     @abstractmethod
     async def pending(self) -> Sequence[PendingApproval]:
-        """Return the tool calls that wait for a person's decision, in the order of the requests (D17)."""
+        """Return the tool calls that wait for a person's decision, in the order of the requests (D17).
+
+        A call is left out as soon as a decision about it was sent, even if no worker has taken that yet.
+        """
 
     @abstractmethod
     async def decide(
@@ -432,6 +435,8 @@ class Approvals(Protocol):
             InvalidArguments: the edited arguments do not fit the schema of the tool; nothing was sent.
             NotPending: no call with that id waits, or several do, or it has another fingerprint; nothing was
                 sent.
+            AlreadyDecided: somebody has decided about the call, also if no worker has taken that yet;
+                nothing was sent.
             ExecutionAlreadyEnded: the execution has ended.
         """
 

@@ -199,6 +199,7 @@ class Driver:
             # may not have been able to carry it on.
             for record in self._live.taken_up(self._now()):
                 await self._deliver(record)
+            has_looked = False
             while True:
                 await self._take_inputs()
                 self._correct_back_offs()
@@ -223,9 +224,18 @@ class Driver:
                 if self._may_begin_steps():
                     await self._children.begin()
                 await self._begin_steps()
+                if self._overview is None and not has_looked:  # It has written nothing, and it may take long.
+                    has_looked = True
+                    await self._take_back_reason()
                 await self._wait()
         finally:
             await self._attempts.stop()
+
+    async def _take_back_reason(self) -> None:
+        """Take back why the last worker could not carry the execution on: this one can."""
+        head = await self._patiently(functools.partial(self._services.store.head, self.claim.execution_id))
+        if head is not None and head.reason is not None:
+            await self._append(self._machine.take_batch(), Commit(consumed=self._live.consumed))
 
     # Inputs
 
@@ -494,7 +504,7 @@ class Driver:
         except MessagesUnseen:
             self._waiting = self._overview = None  # They were not written.
             raise
-        self._live.report(batch.records)
+        self._live.report(batch.records, self._now())
         self._recovery_due = False
         self._attempts.note_written()
         if fruitless < self.fruitless:

@@ -63,7 +63,7 @@ class ExecutionLog:
         self._began_at: float | None = None
         """The time of the start, if this process saw it."""
         self._begun: dict[str, float] = {}
-        """The times at which open steps were asked for, as far as this process saw it."""
+        """The times at which open steps could begin, as far as this process saw it."""
         self._attempts: dict[str, int] = {}
 
     def ends(self, step: Step | None) -> None:
@@ -71,22 +71,27 @@ class ExecutionLog:
         if step is not None and logger.isEnabledFor(logging.INFO):
             self._ended[step.key] = step
 
-    def wrote(self, records: Sequence[AnyRecord]) -> None:
-        """Log what these records say; they are durable."""
+    def wrote(self, records: Sequence[AnyRecord], now: float | None = None) -> None:
+        """Log what these records say; they are durable.
+
+        The steps that they ask for begin `now`. Without it, they begin with the last input; but an execution
+        may have waited long for this worker since it was started.
+        """
         if not logger.isEnabledFor(logging.INFO):
             return
         started, self._started = self._started, None
         for record in records if started is None else (started, *records):
-            self._wrote(record)
+            self._wrote(record, now)
 
-    def _wrote(self, record: AnyRecord) -> None:
+    def _wrote(self, record: AnyRecord, now: float | None) -> None:
         match record:
             case ExecutionStarted(at=at):
                 self._now = self._began_at = at
                 self._log("started", f"of {self._workflow} begins")
             case StepScheduled(key=key):
-                if self._now is not None:
-                    self._begun[key] = self._now
+                began_at = self._now if now is None else now
+                if began_at is not None:
+                    self._begun[key] = began_at
             case StepCompleted(key=key, at=at):
                 self._now = at
                 self._step_ended(key, at, record.result, None)
@@ -125,7 +130,7 @@ class ExecutionLog:
         fields: dict[str, Any] = {"step": key, **_about(step)}
         after = ""
         if asked_at is not None:
-            fields["seconds"] = seconds = round(at - asked_at, 3)
+            fields["seconds"] = seconds = round(max(0.0, at - asked_at), 3)
             after = f" after {seconds:.1f} s"
         if attempt > 1:
             fields["attempt"] = attempt

@@ -63,9 +63,18 @@ class HandingBack:
         )
         await self.record_recovery(claim, commit)
 
-    async def put_off(self, claim: Claim, reason: str, *, in_doubt: bool, fruitless: int) -> None:
+    async def put_off(
+        self,
+        claim: Claim,
+        reason: str,
+        *,
+        in_doubt: bool,
+        fruitless: int,
+        waiting: WaitingKind | None = None,
+    ) -> None:
         """Release an execution that cannot go on, and leave it alone for a lease, even if it gets messages.
 
+        If given, `waiting` is what it waits for from now on.
         Attempts that were under way have been cut short. If the journal does not say how they ended, a record
         says that they are `in_doubt`: the next worker cannot see that from a released claim.
         """
@@ -76,6 +85,7 @@ class HandingBack:
             wake_in=self.lease_seconds,
             reason=as_reason(reason),
             fruitless=kept(fruitless),
+            waiting=waiting,
         )
         await self._release(claim, [ExecutionRecovered(at=now)] if in_doubt else [], commit)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from outlast.core.records import Status
-from outlast.core.waiting import Overview, WaitingFor, WaitingKind
+from outlast.core.waiting import CODE_DEPARTS, Overview, WaitingFor, WaitingKind
 from outlast.ports.journal import Head, PresentWorker
 
 _FROM_OUTSIDE = frozenset(
@@ -27,6 +27,8 @@ def waiting_for(head: Head, overview: Overview, alive: Sequence[PresentWorker]) 
     if head.held:
         kind = WaitingKind.PAUSED if head.waiting == WaitingKind.PAUSED else WaitingKind.HELD
         return WaitingFor(kind, head.reason or ""), *waits
+    if head.waiting == WaitingKind.CODE:
+        return WaitingFor(WaitingKind.CODE, CODE_DEPARTS), *waits
     cards = [worker.card for worker in alive]
     is_served = any(head.task_queue == card.task_queue and head.workflow in card.workflows for card in cards)
     if not is_served and not _rests(head, waits):

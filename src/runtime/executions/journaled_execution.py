@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 from outlast.core.approvals import (
     DECISION_SIGNAL,
+    AskedCalls,
     PendingApproval,
     Verdict,
+    asked_in,
+    decision_in,
     decision_on,
-    pending_in,
 )
 from outlast.core.errors import (
     DefinitionError,
@@ -31,7 +33,7 @@ from outlast.core.errors import (
     Unserialisable,
     check_size,
 )
-from outlast.core.event_stream import Event, without_void
+from outlast.core.event_stream import Event, EventReader, without_void
 from outlast.core.failure import Failure
 from outlast.core.json import JSON
 from outlast.core.records import (
@@ -40,9 +42,11 @@ from outlast.core.records import (
     ExecutionHeld,
     ExecutionReopened,
     ExecutionStarted,
+    SignalReceived,
     Status,
     decode_record,
 )
+from outlast.core.reruns import counted
 from outlast.core.tags import checked_changes
 from outlast.core.updates import UpdateTrace
 from outlast.core.waiting import Overview
@@ -72,6 +76,7 @@ from outlast.runtime.executions.inbox_messages import (
     ResumeMessage,
     SignalMessage,
     UpdateMessage,
+    decode_message,
 )
 from outlast.runtime.executions.journal_reading import decoded, existing_head, read_existing, read_journal
 from outlast.runtime.executions.rerunning import Rerunner
@@ -168,8 +173,23 @@ class JournaledExecution(Execution[Any]):
             await self._patiently(self._head)
 
     async def pending(self) -> Sequence[PendingApproval]:
-        events = without_void([event async for event in self.events(follow=False)])
-        return pending_in(event.data for event in events)
+        return (await self._asked()).waiting
+
+    async def _asked(self) -> AskedCalls:
+        # The inbox comes first: a message that a worker takes meanwhile is in the journal then.
+        inbox = await self._store.messages(self._id, 0)
+        records = await self._reruns.records(self._id)
+        reader = EventReader()
+        events = [event for record in records for event in reader.read(record)]
+        taken = {record.message_id for record in records if isinstance(record, SignalReceived)}
+        again = counted(records).undelivered
+        sent = [_read_message(one.message.body) for one in inbox if one.message.id not in taken]
+        untaken = [
+            decision_in(one.name, one.named)
+            for one in (*again, *sent)
+            if isinstance(one, (SignalReceived, SignalMessage))
+        ]
+        return asked_in((event.data for event in without_void(events)), untaken)
 
     async def decide(
         self,
@@ -184,8 +204,8 @@ class JournaledExecution(Execution[Any]):
         head = await self._head()
         if head.status is not Status.RUNNING:
             raise ExecutionAlreadyEnded(self._id, head.status)
-        waiting = await self.pending()
-        decision = decision_on(self._id, waiting, call_id, verdict, reason, edited_arguments, by, fingerprint)
+        asked = await self._asked()
+        decision = decision_on(self._id, asked, call_id, verdict, reason, edited_arguments, by, fingerprint)
         message = SignalMessage(name=DECISION_SIGNAL, named=decision.model_dump())
         await self._send("a decision", message)
 
@@ -337,6 +357,14 @@ class JournaledExecution(Execution[Any]):
         record = decode_record(records[0])
         assert isinstance(record, ExecutionEnded)
         return record
+
+
+def _read_message(body: bytes) -> AnyMessage | None:
+    """Return a message; None if a worker will not be able to read it either."""
+    try:
+        return decode_message(body)
+    except StorageCorrupt:
+        return None
 
 
 def _checked_id(update_id: str) -> str:

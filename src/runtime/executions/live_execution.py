@@ -62,7 +62,7 @@ from outlast.runtime.definitions.determinism_guard import own_code, user_code, w
 from outlast.runtime.executions.back_offs import BackOffs
 from outlast.runtime.executions.child_looks import Looks
 from outlast.runtime.executions.execution_log import ExecutionLog
-from outlast.runtime.executions.handler_calls import load_handler_arguments, update_call
+from outlast.runtime.executions.handler_calls import known_handler, load_handler_arguments, update_call
 from outlast.runtime.executions.live_context import LiveContext
 from outlast.runtime.executions.questions import ANSWER_HANDLER
 from outlast.runtime.executions.steering import INTERRUPT_HANDLER, SAY_HANDLER
@@ -168,11 +168,11 @@ class LiveExecution(LiveCode):
         """True if the code has caught up with its journal, and waits for an input or has ended."""
         return not self._running and self.machine.phase is not MachinePhase.REPLAYING
 
-    def report(self, records: Sequence[AnyRecord]) -> None:
+    def report(self, records: Sequence[AnyRecord], now: float | None = None) -> None:
         if self._context.is_replaying:
             self._watches.read(records)
         else:
-            self._log.wrote(records)
+            self._log.wrote(records, now)
             self._watches.wrote(records)
 
     def child_context(self, child: OpenChild) -> TraceContext:
@@ -383,13 +383,11 @@ class LiveExecution(LiveCode):
         return self.definition.signature.dump_result(result)
 
     def _signal(self, record: SignalReceived) -> None:
-        handler = self.definition.signals.get(record.name)
         try:
             if record.name == DECISION_SIGNAL:
                 self._context.decisions.keep(read_decision(record.named))
                 return
-            if handler is None:
-                raise InvalidArguments(f"signal {record.name}", ["the workflow has no signal of that name"])
+            handler = known_handler(self.definition.signals, "signal", record.name)
             with contained(self._context.unwinds), user_code():
                 args, kwargs = load_handler_arguments(handler, record.arguments, record.named)
         except (InvalidArguments, DefinitionError, ForeignError) as error:

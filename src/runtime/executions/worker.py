@@ -27,6 +27,7 @@ from outlast.core.errors import (
     StorageError,
 )
 from outlast.core.failure import named_message_of
+from outlast.core.waiting import WaitingKind
 from outlast.ports.clock import Clock
 from outlast.ports.definitions import WorkflowDefinition
 from outlast.ports.deltas import Deltas
@@ -372,7 +373,7 @@ class Worker:
                     keep = await self._carry_on(activation, live)
             except NonDeterminismError as error:
                 logger.error("%s", error)
-                await self._put_off(activation, str(error))
+                await self._put_off(activation, str(error), waiting=WaitingKind.CODE)
             except BusyWorkflow as error:
                 logger.error("%s", error)
                 await self._give_up(activation, error)
@@ -489,13 +490,16 @@ class Worker:
             return nullcontext()
         return MARKS.at_work(suspicion_of(activation.claim.execution_id))
 
-    async def _put_off(self, activation: _Activation, reason: str, times: int = 0) -> None:
+    async def _put_off(
+        self, activation: _Activation, reason: str, times: int = 0, *, waiting: WaitingKind | None = None
+    ) -> None:
         """Leave the execution alone for a while; so many more claims of it were fruitless."""
         await self._handing_back.put_off(
             activation.claim,
             reason,
             in_doubt=activation.is_in_doubt,
             fruitless=activation.fruitless + times,
+            waiting=waiting,
         )
 
     async def _give_up(self, activation: _Activation, error: Exception) -> None:

@@ -9,6 +9,7 @@ export const KINDS = {
   __proto__: null, // A filter may be any text.
   held: "somebody to mend it",
   paused: "somebody to resume it",
+  code: "code that fits its journal",
   approval: "a decision",
   answer: "an answer",
   attempt: "a step",

@@ -14,6 +14,7 @@ from outlast.composition.running import Runner
 from outlast.core.approvals import PendingApproval
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import (
+    AlreadyDecided,
     DefinitionError,
     ExecutionAlreadyEnded,
     ExecutionCancelled,
@@ -180,14 +181,37 @@ class ApprovalContract(DurabilityContractBase):
             await execution.decide(ann.call_id, "allow", edited_arguments={"to": object()})
         with pytest.raises(NotPending, match="not the one that was shown"):
             await execution.decide(ann.key, "allow", fingerprint=bob.fingerprint)
-        await execution.decide(ann.call_id, "allow", fingerprint=ann.fingerprint)
+        await execution.decide(ann.call_id, "allow", by="Dora", fingerprint=ann.fingerprint)
         await stage.event(execution, EventKind.APPROVAL_GIVEN)
-        with pytest.raises(NotPending):
+        with pytest.raises(AlreadyDecided, match=r"already allowed \(by Dora\)"):
             await execution.decide(ann.call_id, "deny")
         await execution.decide(bob.call_id, "allow")
         await stage.soon(execution.result())
         with pytest.raises(ExecutionAlreadyEnded):
             await execution.decide(ann.call_id, "allow")
+
+    async def test_d17_a_call_is_decided_once_also_before_a_worker_takes_the_decision(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(Spender, [["Ann", 70], ["Bob", 80]])
+        process = await stage.worker(Spender)
+        ann, bob = await self.asked(stage, execution, 2)
+        await process.stop()
+        await execution.decide(ann.call_id, "allow", by="Dora")
+        other = await stage.again(execution)
+        assert list(await other.pending()) == [bob]
+        for name in (ann.call_id, ann.key):
+            with pytest.raises(AlreadyDecided, match=r"already allowed \(by Dora\)"):
+                await other.decide(name, "deny")
+        await other.decide(bob.call_id, "deny")
+        with pytest.raises(AlreadyDecided, match="already denied"):
+            await execution.decide(bob.call_id, "allow")
+        assert list(await execution.pending()) == []
+        await stage.worker(Spender)
+        first, second = await stage.later(execution.result(), 1)
+        assert first == "Ann has 70"
+        assert "denied" in second
+        assert [effect.what for effect in world.effects] == ["paid 70 to Ann"]
 
     async def test_d17_edited_arguments_that_do_not_fit_decide_nothing(self, stage: Stage) -> None:
         execution, world = await stage.start(Spender, [["Ann", 70]])
@@ -200,7 +224,11 @@ class ApprovalContract(DurabilityContractBase):
         assert "by" in str(refused.value)
         # The schema check does not know this rule of the tool, but the run does.
         await execution.decide(ann.call_id, "allow", edited_arguments={"to": "Ann", "amount": 61})
-        assert list(await stage.soon(execution.pending())) == [ann]
+
+        async def waits_again() -> bool | None:
+            return list(await execution.pending()) == [ann] or None
+
+        await stage.until(waits_again)
         await execution.decide(ann.call_id, "allow", edited_arguments={"to": "Ann", "amount": 60})
         assert await stage.soon(execution.result()) == ["Ann has 60"]
         assert [effect.what for effect in world.effects] == ["paid 60 to Ann"]

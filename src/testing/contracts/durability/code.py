@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import pytest
 
-from outlast.core.errors import NonDeterminismError
+from outlast.core.errors import NonDeterminismError, NotSupported
 from outlast.core.events import PatchedData
 from outlast.core.records import Status
+from outlast.core.waiting import WaitingKind
 from outlast.ports.durability.execution import Execution, ExecutionDescription
+from outlast.ports.finding import Where
 from outlast.testing.contracts.durability.stage import (
     DurabilityContractBase,
     Stage,
@@ -63,6 +66,12 @@ class CodeContract(DurabilityContractBase):
         assert described.status is Status.RUNNING
         assert described.error is not None
         assert execution.id in described.error
+        assert described.waiting_for[0].kind is WaitingKind.CODE
+        with suppress(NotSupported):
+            found = await (await stage.backend()).list(
+                Where(waiting_for=WaitingKind.CODE, id_prefix=execution.id)
+            )
+            assert [one.waiting_for[0].kind for one in found] == [WaitingKind.CODE]
         assert "'record'" in described.error
         if edit == "renamed":
             assert "'record_in_thread'" in described.error
@@ -72,9 +81,33 @@ class CodeContract(DurabilityContractBase):
             "gate done",
             "second done",
         ]
-        assert (await execution.describe()).error is None
+        described = await execution.describe()
+        assert (described.error, described.waiting_for) == (None, ())
         assert (world.count("first"), world.count("second"), world.count("gate passed")) == (1, 1, 1)
         assert world.attempts("gate reached") == [1, 2]
+
+    async def test_d11_what_is_carried_on_again_no_longer_waits_for_code(self, stage: Stage) -> None:
+        right, wrong = version(["gate", "gate"]), version(["first", "gate", "gate"])
+        execution, world = await stage.start(right)
+        process = await stage.worker(right)
+        await stage.soon(world.happened("gate reached"))
+        await stage.lose(process)
+        world.gate("gate").set()
+        process = await stage.worker(wrong)
+        await in_trouble(stage, execution)
+        await process.stop()
+        world.gate("gate").clear()
+        await stage.worker(right)
+
+        async def at_a_step() -> bool | None:
+            described = await execution.describe()
+            kinds = [wait.kind for wait in described.waiting_for[:1]]
+            is_at_work = kinds and kinds[0] in (WaitingKind.ATTEMPT, WaitingKind.RETRY)
+            return (described.error is None and bool(is_at_work)) or None
+
+        await stage.later(stage.until(at_a_step), self.hold_seconds)
+        world.gate("gate").set()
+        assert await stage.soon(execution.result()) == ["gate done", "gate done"]
 
     async def test_d11_code_is_checked_without_running_a_step(self, stage: Stage) -> None:
         right = version(["first", "gate", "second"])

@@ -1,0 +1,76 @@
+"""A script that waits for a person says so, once, on a logger that needs no setup."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import outlast
+from outlast import workflow
+from outlast.adapters.scripted import call, say
+from outlast.composition import telling_waits
+
+
+@outlast.activity(requires_approval=True)
+async def pay(to: str) -> str:
+    """Pay somebody, if a person allows it."""
+    return f"{to} is paid"
+
+
+@workflow.define(name="telling_waits_asking")
+class Asking:
+    @workflow.entrypoint
+    async def run(self) -> str:
+        return await workflow.ask("How much?", str)
+
+
+async def run_agent(backend: outlast.Backend) -> None:
+    session = outlast.ScriptedSession({"clerk": [[call("pay", {"to": "Ann"})], say("Done.")]})
+    agent = outlast.Agent(model="m", name="clerk", tools=[pay])
+    await outlast.Runner.run(agent, "Pay.", session, id="x", backend=backend)
+
+
+async def run_workflow(backend: outlast.Backend) -> None:
+    await outlast.execute_workflow(Asking, id="x", backend=backend)
+
+
+async def decide(execution: outlast.Execution) -> None:
+    [waiting] = await execution.pending()
+    await execution.decide(waiting.call_id, "allow")
+
+
+async def answer(execution: outlast.Execution) -> None:
+    [question] = await execution.questions()
+    await execution.answer(question.key, "5")
+
+
+@pytest.mark.parametrize(
+    ("run", "end", "told"),
+    [
+        (run_agent, decide, "execution 'x' waits for approval of tool pay of agent clerk"),
+        (run_workflow, answer, "execution 'x' waits for an answer to question How much?"),
+    ],
+)
+async def test_a_wait_for_a_person_is_told_once(
+    run: Callable[[outlast.Backend], Awaitable[None]],
+    end: Callable[[outlast.Execution], Awaitable[None]],
+    told: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(telling_waits, "LOOK_SECONDS", 0.01)
+    async with outlast.connect(f"sqlite:///{tmp_path}/runs.db") as backend, asyncio.timeout(30):
+        running = asyncio.ensure_future(run(backend))
+        while told not in caplog.text:  # noqa: ASYNC110 - a log announces nothing
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # Further looks tell nothing new.
+        await end(await backend.get("x"))
+        await running
+    [warning] = [one for one in caplog.records if one.levelno == logging.WARNING]
+    assert warning.getMessage().startswith(told)
+    assert "`outlast pending x`" in warning.getMessage()
