@@ -141,6 +141,111 @@ async def test_a_factory_that_fails_fails_the_attempt_and_is_called_again() -> N
     assert await outlast.execute_workflow(Flaky, backend="memory://") == "line, attempt 3"
 
 
+async def transaction() -> AsyncIterator[str]:
+    try:
+        yield "transaction"
+    except ValueError as error:
+        opened.append(f"rolled back: {error}")
+    else:
+        opened.append("committed")
+
+
+def transaction_in_a_thread() -> Iterator[str]:
+    try:
+        yield "transaction"
+    except ValueError as error:
+        opened.append(f"rolled back: {error}")
+    else:
+        opened.append("committed")
+
+
+@pytest.mark.parametrize("inner", [transaction, transaction_in_a_thread])
+async def test_what_fails_an_attempt_reaches_its_factories_and_none_can_make_it_good(inner: Any) -> None:
+    def outer() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            opened.append("outer closed")
+        opened.append("not reached")
+
+    @outlast.activity(name="depends_roll_back", retry_policy_initial_interval=timedelta(0))
+    async def use(
+        first: None = outlast.Depends(outer, scope="attempt"),
+        over: str = outlast.Depends(inner, scope="attempt"),
+    ) -> str | None:
+        """Fail twice."""
+        if outlast.activity.info().attempt < 3:
+            raise ValueError("no")
+        return over
+
+    @outlast.workflow.define(name="depends.roll_back")
+    class RollBack:
+        @outlast.workflow.entrypoint
+        async def run(self) -> str | None:
+            return await use()
+
+    assert await outlast.execute_workflow(RollBack, backend="memory://") == "transaction"
+    failed = ["rolled back: no", "outer closed"]
+    assert opened == [*failed, *failed, "committed", "outer closed", "not reached"]
+
+
+async def test_an_attempt_whose_transaction_cannot_be_committed_has_failed() -> None:
+    failures = [ConnectionError("no commit")]
+
+    async def committed() -> AsyncIterator[None]:
+        yield
+        if failures:
+            raise failures.pop()
+
+    @outlast.activity(name="depends_commit", retry_policy_initial_interval=timedelta(0))
+    async def use(over: None = outlast.Depends(committed, scope="attempt")) -> int:
+        """Count the attempts."""
+        return outlast.activity.info().attempt
+
+    @outlast.workflow.define(name="depends.commit")
+    class Commit:
+        @outlast.workflow.entrypoint
+        async def run(self) -> int:
+            return await use()
+
+    assert await outlast.execute_workflow(Commit, backend="memory://") == 2
+
+
+async def test_an_attempt_opens_its_own_dependency_once() -> None:
+    @outlast.activity(name="depends_twice")
+    async def use(
+        over: str = outlast.Depends(pool, scope="attempt"),
+        through: str = outlast.Depends(session, scope="attempt"),
+        again: str = outlast.Depends(pool, scope="attempt"),
+    ) -> str:
+        """Use one thing under two names."""
+        return over + again
+
+    assert await use() == "poolpool"
+    # The pool of the client that the session needs is the worker's.
+    assert opened.count("pool opened") == opened.count("pool closed") == 2
+
+
+async def test_a_result_outlives_what_its_worker_cannot_close() -> None:
+    async def sticky() -> AsyncIterator[str]:
+        yield "line"
+        raise RuntimeError("does not close")
+
+    @outlast.activity(name="depends_sticky")
+    async def use(over: str = outlast.Depends(sticky)) -> str:
+        """Use a line."""
+        return over
+
+    @outlast.workflow.define(name="depends.sticky")
+    class Sticky:
+        @outlast.workflow.entrypoint
+        async def run(self) -> str:
+            return await use()
+
+    assert await outlast.execute_workflow(Sticky, backend="memory://") == "line"
+    assert await use() == "line"
+
+
 def test_what_cannot_be_a_dependency_is_refused_where_it_is_written() -> None:
     def needs_more(name: str) -> str:
         return name

@@ -54,6 +54,11 @@ def Depends(factory: Callable[..., Any], *, scope: Scope = "worker") -> Any:  # 
     `yield` runs when the worker stops, or the attempt ends. A factory that is not async runs in a thread. It
     may have dependencies of its own, as such defaults.
 
+    What fails an attempt is raised at the `yield` of the factories with `scope="attempt"`, so that they can
+    undo what they began. Whatever they do with it, the attempt has failed. It fails also if one of them fails
+    behind its `yield`, where a transaction would be committed; a failure in closing what a worker shares is
+    logged.
+
     If the factory fails, the attempt fails, and the next one calls the factory again. A plain call of the
     activity, outside workflows, may give the argument; else it is made for that call alone.
 
@@ -110,25 +115,43 @@ def with_dependencies(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     async def given(*args: Any, **kwargs: Any) -> Any:
-        async with AsyncExitStack() as attempt:
+        async with AsyncExitStack() as stack:
             resources = current_resources.get()
             if resources is None:
-                resources = await attempt.enter_async_context(SharedResources())
+                resources = await stack.enter_async_context(SharedResources())
+            attempt = _OfAttempt(resources, stack)
             for name, dependency in needed.items():
                 if name not in kwargs:
-                    kwargs[name] = await _made(dependency, resources, attempt)
+                    kwargs[name] = await attempt.get(dependency)
             return await called(functools.partial(fn, *args, **kwargs), is_async=is_async(fn))
 
     return given
 
 
-async def _made(dependency: Dependency, resources: Resources, attempt: AsyncExitStack) -> Any:
-    """Return what the factory makes, or made; what it needs is made before, so that it is closed after."""
-    factory = (overrides.get() or {}).get(dependency.factory, dependency.factory)
-    needs = {name: await _made(one, resources, attempt) for name, one in dependencies_of(factory).items()}
-    if dependency.scope == "attempt":
-        return await attempt.enter_async_context(_opened(factory, needs))
-    return await resources.get(("depends", factory), lambda: _opened(factory, needs))
+class _OfAttempt:
+    """The things that one attempt is given: its own, and those that it shares with its worker."""
+
+    def __init__(self, resources: Resources, stack: AsyncExitStack) -> None:
+        self._resources = resources
+        self._stack = stack
+        self._own: dict[Callable[..., Any], Any] = {}
+
+    async def get(self, dependency: Dependency) -> Any:
+        """Return what the factory makes or made; what it needs is made before, and so closed after."""
+        factory = (overrides.get() or {}).get(dependency.factory, dependency.factory)
+        if factory in self._own and dependency.scope == "attempt":
+            return self._own[factory]
+        needs = {name: await self.get(one) for name, one in dependencies_of(factory).items()}
+        if dependency.scope == "worker":
+            return await self._resources.get(("depends", factory), lambda: _opened(factory, needs))
+        manager = _opened(factory, needs)
+        self._own[factory] = await manager.__aenter__()
+
+        async def leave(*failure: Any) -> None:
+            await manager.__aexit__(*failure)  # Not returned: a factory cannot make good what failed.
+
+        self._stack.push_async_exit(leave)
+        return self._own[factory]
 
 
 def _opened(factory: Callable[..., Any], needs: Mapping[str, Any]) -> AbstractAsyncContextManager[Any]:
@@ -146,8 +169,11 @@ async def _in_threads(make: Callable[[], Any]) -> AsyncIterator[Any]:
     thing = await in_thread(manager.__enter__, name="dependency")
     try:
         yield thing
-    finally:
-        await in_thread(lambda: manager.__exit__(None, None, None), name="dependency")
+    except BaseException as error:
+        failure = (type(error), error, error.__traceback__)
+        await in_thread(lambda: manager.__exit__(*failure), name="dependency")
+        raise
+    await in_thread(lambda: manager.__exit__(None, None, None), name="dependency")
 
 
 @asynccontextmanager
