@@ -277,3 +277,39 @@ def test_workflow_code_has_no_dependencies() -> None:
             @outlast.workflow.entrypoint
             async def run(self, over: str = outlast.Depends(pool)) -> Any:
                 return over
+
+
+def check(given: str, over: str = outlast.Depends(pool)) -> Any:
+    raise NotImplementedError
+
+
+def instruct(run: outlast.RunContext, over: str = outlast.Depends(pool)) -> str:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"instructions": instruct},
+        {"input_guardrails": [check]},
+        {"output_guardrails": [check]},
+        {"tool_input_guardrails": {"depends_ask": check}},
+        {"tool_output_guardrails": {"*": check}},
+        {"requires_approval": {"depends_ask": check}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_pure_functions_of_agents_have_no_dependencies(options: Any) -> None:
+    with pytest.raises(outlast.DefinitionError, match=r"has a parameter with Depends\(\.\.\.\)"):
+        outlast.Agent(model="m", name="clerk", tools=[ask], **options)
+
+
+def test_other_pure_functions_have_no_dependencies() -> None:
+    with pytest.raises(outlast.DefinitionError, match="requires_approval has a parameter with Depends"):
+        outlast.activity(requires_approval=check)
+    with pytest.raises(outlast.DefinitionError, match="input_filter 'check' of a handoff has a parameter"):
+        outlast.Handoff("clerk", input_filter=check)  # type: ignore[arg-type]
+
+
+def test_an_activity_that_is_a_guardrail_has_its_dependencies() -> None:
+    outlast.Agent(model="m", name="clerk", input_guardrails=[ask])

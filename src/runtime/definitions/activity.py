@@ -21,7 +21,7 @@ from outlast.ports.tools import Effect
 from outlast.runtime.attempts.attempt import current_attempt
 from outlast.runtime.attempts.threads import called
 from outlast.runtime.definitions.callables import innermost, is_async
-from outlast.runtime.definitions.depends import with_dependencies, without_dependencies
+from outlast.runtime.definitions.depends import refuse_dependencies, with_dependencies, without_dependencies
 from outlast.runtime.definitions.module_copies import in_copy
 from outlast.runtime.definitions.run_context import takes_context
 from outlast.runtime.definitions.signature import CallableSignature
@@ -270,9 +270,12 @@ def check_approval(approval: Any, what: str) -> None:
     """Refuse a value that cannot decide whether a call needs approval.
 
     Raises:
-        DefinitionError: it is neither a bool nor a plain function.
+        DefinitionError: it is neither a bool nor a plain function, or is a function with dependencies.
     """
-    if isinstance(approval, bool) or (callable(approval) and not is_async(approval)):
+    if isinstance(approval, bool):
+        return
+    if callable(approval) and not is_async(approval):
+        refuse_dependencies(approval, what)
         return
     raise DefinitionError(
         f"{what} must be True, False or a plain `def` that takes the arguments and returns one of them"
