@@ -295,7 +295,8 @@ class Run:
                 self._emit_answer(effect)
             case AnnounceHandoff():
                 self._handoffs.announce(effect)
-            case Finish():
+            case Finish(unsent=unsent):
+                self._leave(unsent)
                 self._finish(effect)
             case Fail(failure=failure, unsent=unsent):
                 self._leave(unsent)
