@@ -236,6 +236,10 @@ class Run:
     def takes_steering(self) -> bool:
         return UserMessageAdded in TRANSITIONS[self._state.phase]
 
+    @property
+    def is_checking_input(self) -> bool:
+        return self._state.phase is Phase.READY
+
     def say(self, text: str, by: str | None) -> None:
         state = self._state
         self._context.emit(

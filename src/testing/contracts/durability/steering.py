@@ -33,10 +33,10 @@ async def drive(to: str) -> str:
 
 @activity(name="contract_weigh", retry_policy_initial_interval=AT_ONCE)
 async def weigh(text: str) -> None:
-    """Let an answer pass, when the test wants it."""
+    """Let a text pass, when the test wants it."""
     world = here()
     world.happen(f"weighs {text}")
-    await world.gate("weighed").wait()
+    await world.gate(text).wait()
 
 
 DRIVER = Agent(model="m", name="driver", tools=[drive])
@@ -78,7 +78,9 @@ class DrivenOnce:
     @workflow.entrypoint
     async def run(self) -> list[str]:
         session = ScriptedSession(driving)
-        agent = Agent(model="m", name="driver", tools=[drive], output_guardrails=[weigh])
+        agent = Agent(
+            model="m", name="driver", tools=[drive], input_guardrails=[weigh], output_guardrails=[weigh]
+        )
         first = await Runner.run(agent, "Go.", session, max_turns=2)
         return [first.text, (await Runner.run(DRIVER, "Where are you?", session)).text]
 
@@ -122,15 +124,24 @@ class SteeringContract(DurabilityContractBase):
         interrupted = data_of(await stage.soon(all_events(execution)), RunInterruptedData)
         assert [(data.reason, data.by, data.agent) for data in interrupted] == [("too far", "Ann", "driver")]
 
-    async def test_what_is_said_too_late_for_another_turn_opens_the_next_run(self, stage: Stage) -> None:
+    async def test_a_run_whose_input_is_checked_hears_nothing_and_what_is_said_too_late_opens_the_next_one(
+        self, stage: Stage
+    ) -> None:
         execution, world = await stage.start(DrivenOnce)
         process = await stage.worker(DrivenOnce)
         world.gate("Lyon").set()
+        await stage.soon(world.happened("weighs Go."))
+        for steer in (partial(execution.say, "Hurry."), execution.interrupt):
+            with pytest.raises(
+                NoRunAtWork, match=r"those at work: none; the input of .+ is still being checked"
+            ):
+                await stage.soon(steer())
+        world.gate("Go.").set()
         await stage.soon(world.happened("weighs in Lyon"))
         await stage.soon(execution.say("Hurry."))
         await stage.lose(process)
         await stage.worker(DrivenOnce)
-        world.gate("weighed").set()
+        world.gate("in Lyon").set()
         assert await stage.later(execution.result(), 1) == ["in Lyon", "Hurry. | Where are you?"]
 
     async def test_a_run_is_steered_only_while_it_is_at_work_and_if_it_is_clear_which(
