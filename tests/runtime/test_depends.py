@@ -119,6 +119,39 @@ async def test_a_test_puts_another_factory_in_its_place() -> None:
     assert await count(1) == "1 of the client of pool"
 
 
+async def test_another_factory_takes_over_in_a_worker_at_work_for_the_time_of_the_block() -> None:
+    real = [ANSWERS[0], ANSWERS[1], ANSWERS[2]]
+    async with outlast.testing.Environment() as env:
+        assert await env.execute(Asker.run) == real
+        with outlast.testing.override(pool, lambda: "fake"):
+            faked = [answer.replace("of pool", "of fake") for answer in real]
+            assert await env.execute(Asker.run) == faked
+        assert await env.execute(Asker.run) == real
+    assert opened.count("pool opened") == opened.count("pool closed") == 1
+    assert opened.count("client opened") == opened.count("client closed") == 2
+
+    async with outlast.testing.Environment() as env:
+        with outlast.testing.override(pool, lambda: "fake"), outlast.testing.override(pool, lambda: "last"):
+            assert (await env.execute(Asker.run))[2] == "3 of the client of last"
+        assert await env.execute(Asker.run) == real
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ((), "override takes session="),
+        ((pool,), "override takes session="),
+        ((pool, "fake"), "not str"),
+        ((pool, lambda of: of), "nothing is given for its parameter 'of'"),
+        (("pool", lambda: "fake"), "no Depends.* has the factory .*pool"),
+        ((session.__class__, lambda: "fake"), "the factories: .*client, .*pool"),
+    ],
+)
+def test_what_cannot_be_put_in_its_place_is_refused(given: Any, problem: str) -> None:
+    with pytest.raises(outlast.DefinitionError, match=problem), outlast.testing.override(*given):
+        raise AssertionError("it was accepted")
+
+
 async def test_a_factory_that_fails_fails_the_attempt_and_is_called_again() -> None:
     failures = [ConnectionError("no route"), ConnectionError("no route")]
 
