@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from typing import Annotated, Any
 
@@ -12,10 +14,22 @@ import typer
 from outlast.cli.loading import attribute_of
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption
-from outlast.cli.rendering.text import printable, printable_text
+from outlast.cli.rendering.text import compact, printable, printable_text
 from outlast.core.errors import ConfigurationError
 from outlast.core.event_stream import Event
-from outlast.core.events import ModelRepliedData, QuestionAskedData, TextDeltaData, ToolCalledData
+from outlast.core.events import (
+    ApprovalRequestedData,
+    ExecutionHeldData,
+    ExecutionPausedData,
+    ExecutionResumedData,
+    ModelRepliedData,
+    QuestionAskedData,
+    TextDeltaData,
+    ToolCalledData,
+)
+from outlast.core.json import JSON
+from outlast.core.step_keys import is_within_another
+from outlast.core.waiting import WaitingKind, pause_in_words
 from outlast.ports.durability.execution import Execution
 
 app = typer.Typer(rich_markup_mode=None)
@@ -41,7 +55,8 @@ def chat(
 ) -> None:
     """Talk to an agent in a durable conversation.
 
-    Each line is a message; the text of the answer is printed as it is written. The conversation is an
+    Each line is a message; the text of the answer is printed as it is written. If the answer waits for a
+    person, the command to go on with is on stderr; give it in another terminal. The conversation is an
     execution, which this command carries on while it runs. Ctrl-D or Ctrl-C ends the command, not the
     conversation.
     """
@@ -58,16 +73,28 @@ async def _chat(target: str, id: str, session: str | None, url: str | None) -> N
             position = 0
             async for event in execution.events(follow=False):
                 position = event.position
+            printer = Printer(id, "" if url is None else " --backend URL", position)
+            await _show_waits(execution, printer)
             while (line := await asyncio.to_thread(_next_line)) is not None:
                 if line.strip():
-                    position = await _answered(execution, line, position)
+                    await _answered(execution, line, printer)
 
 
-async def _answered(execution: Execution, line: str, position: int) -> int:
-    """Send a message, print what comes until it is answered, and return the position of the last event."""
+async def _show_waits(execution: Execution, printer: Printer) -> None:
+    """Print what an answer to an earlier message waits for."""
+    for one in (await execution.describe()).waiting_for:
+        if one.kind in (WaitingKind.PAUSED, WaitingKind.HELD):
+            printer.stopped(one.text or one.kind)
+    for approval in await execution.pending():
+        printer.approval(approval.agent, approval.tool, approval.arguments, approval.call_id)
+    for question in await execution.questions():
+        printer.question(question.question, question.key)
+
+
+async def _answered(execution: Execution, line: str, printer: Printer) -> None:
+    """Send a message, and print what comes until it is answered."""
     asked = asyncio.ensure_future(execution.update("ask", line))
-    printer = Printer(position)
-    events = execution.events(position)
+    events = execution.events(printer.position)
     coming = asyncio.ensure_future(anext(events))
     while not asked.done():
         await asyncio.wait({asked, coming}, return_when=asyncio.FIRST_COMPLETED)
@@ -78,34 +105,68 @@ async def _answered(execution: Execution, line: str, position: int) -> int:
     state: dict[str, Any] = await asked
     async for event in execution.events(printer.position, follow=False):
         printer.show(event)
-    typer.echo("")
     if state["error"] is not None:
         typer.echo(f"error: {printable(state['error'])}", err=True)
-    return printer.position
 
 
 class Printer:
-    """Prints the answer to a message: text as it is written, and the calls of tools."""
+    """Prints the answer to a message, as it is written; and beside it the calls of tools, and all waits.
 
-    def __init__(self, position: int) -> None:
+    The answer alone is on stdout: runs within its run, such as those of agents that are tools, are not.
+    """
+
+    def __init__(self, id: str, options: str, position: int) -> None:
+        """Print what comes after `position`; `options` are what a command about `id` needs."""
         self.position = position
+        self._id = shlex.quote(id)
+        self._options = options
         self._is_written = False
 
     def show(self, event: Event) -> None:
         """Print an event."""
         self.position = event.position
         match event.data:
-            case TextDeltaData(text=text):
+            case TextDeltaData(run=run, text=text) if not is_within_another(run):
                 self._is_written = True
                 typer.echo(printable_text(text), nl=False)
-            case ModelRepliedData() as replied:
+            case ModelRepliedData(run=run) as replied if not is_within_another(run):
                 if not self._is_written:
                     typer.echo(printable_text(replied.text), nl=False)
+                if self._is_written or replied.text:
+                    typer.echo("")
                 self._is_written = False
             case ToolCalledData(agent=agent, tool=tool):
-                typer.echo(f"[{printable(agent)} calls {printable(tool)}]", err=True)
+                self._note(f"{agent} calls {tool}")
+            case ApprovalRequestedData(agent=agent, tool=tool, arguments=arguments, call_id=call):
+                self.approval(agent, tool, arguments, call)
             case QuestionAskedData(question=question, key=key):
-                typer.echo(f"[question {printable(key)}: {printable(question)}]", err=True)
+                self.question(question, key)
+            case ExecutionPausedData(reason=reason):
+                self.stopped(pause_in_words(reason))
+            case ExecutionHeldData(reason=reason):
+                self.stopped(f"held: {reason}")
+            case ExecutionResumedData():
+                self._note("resumed")
+
+    def approval(self, agent: str, tool: str, arguments: Mapping[str, JSON], call: str) -> None:
+        """Print that a call waits until somebody allows it."""
+        self._note(
+            f"{agent} may call {tool} {compact(dict(arguments))} after: {self._command('allow', call)}"
+        )
+
+    def question(self, question: str, key: str) -> None:
+        """Print that a question waits for an answer."""
+        self._note(f"question: {question} Reply with: {self._command('answer', key, 'ANSWER')}")
+
+    def stopped(self, why: str) -> None:
+        """Print that the conversation is paused or held."""
+        self._note(f"{why}; it goes on after: {self._command('resume')}")
+
+    def _command(self, name: str, *arguments: str) -> str:
+        return " ".join([f"outlast {name}", self._id, *map(shlex.quote, arguments)]) + self._options
+
+    def _note(self, text: str) -> None:
+        typer.echo(f"[{printable(text)}]", err=True)
 
 
 def _next_line() -> str | None:

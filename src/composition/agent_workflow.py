@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from outlast.composition.running import Runner
 from outlast.core.entries import Entry, to_wire
-from outlast.core.errors import DefinitionError, OutlastError, PayloadTooLarge, WorkflowError
+from outlast.core.errors import DefinitionError, PayloadTooLarge, WorkflowError
 from outlast.core.failure import named_message_of
 from outlast.core.json import JSON
 from outlast.core.limits import DEFAULT_MAX_TURNS, OnLimit
@@ -35,10 +35,10 @@ class AgentWorkflow:
         await execution.query("state")              # {"answered": 1, "answer": "On its way.", ...}
 
     Messages are answered one after the other, in the order sent, each by a run that goes on with the same
-    conversation and begins with the agent that answered last. If a run fails, the state has its error, and
-    the conversation goes on. If the backend suggests it (Temporal does for long histories), the execution
-    continues as new between two messages, and carries the conversation along; it forgets the oldest entries
-    of a conversation that is too long for that.
+    conversation and begins with the agent that answered last. If a run fails, be it by a mistake in a
+    guardrail, the state has its error, and the conversation goes on. If the backend suggests it (Temporal
+    does for long histories), the execution continues as new between two messages, and carries the
+    conversation along; it forgets the oldest entries of a conversation that is too long for that.
     """
 
     agent: ClassVar[Agent[Any]]
@@ -141,7 +141,7 @@ class AgentWorkflow:
             )
         except WorkflowError:
             raise  # the author changes the code, and then the execution goes on from here
-        except OutlastError as error:
+        except Exception as error:  # Instructions, guardrails and sessions are code, and may raise anything.
             self._state |= {"answer": None, "error": named_message_of(error)}
         else:
             self._active = result.agent

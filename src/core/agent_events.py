@@ -250,11 +250,15 @@ class AskToRaise(Value):
 
 
 class Finish(Value):
-    """End the run with `entries`: the reply without open calls, or its replacement."""
+    """End the run with `entries`: the reply without open calls, or its replacement.
+
+    `unsent` are messages that came too late for this run: they open the conversation's next run.
+    """
 
     type: Literal["finish"] = "finish"
     agent: str
     entries: tuple[Entry, ...]
+    unsent: tuple[Entry, ...] = ()
 
 
 class Fail(Value):

@@ -179,7 +179,10 @@ def move(run: AgentRun, event: AgentEvent) -> Move:
 
 
 def _ask_model(run: AgentRun, entries: tuple[Entry, ...], unsent: tuple[Entry, ...] | None = None) -> Move:
-    """Ask the model, if the limits allow it; `unsent` is what is left of the entries if the run ends."""
+    """Ask the model, if the limits allow it; `unsent` is what is left of the entries if the run ends.
+
+    If the run has an answer, and would only ask because somebody had more to say, it ends with that answer.
+    """
     limit = run.limit or _limit_reached(run)
     left = entries if unsent is None else unsent
     run = run.with_(calls=(), added=(), kept_at_limit=None)
@@ -189,9 +192,11 @@ def _ask_model(run: AgentRun, entries: tuple[Entry, ...], unsent: tuple[Entry, .
         question = AskToRaise(agent=run.agent, turn=run.turn, limit=limit, is_own=is_own)
         return asked, Outcome.PERSON_ASKED, (question,)
     if limit is not None and _is_final(run, limit):
+        if run.answer is not None:
+            return run, Outcome.ANSWERED, (Finish(agent=run.agent, entries=run.answer, unsent=left),)
         return run, Outcome.LIMIT_REACHED, (Fail(failure=limit, unsent=left),)
     turn = run.turn + 1
-    asked = run.with_(turn=turn, limit=limit)
+    asked = run.with_(turn=turn, limit=limit, answer=None)
     return asked, Outcome.MODEL_ASKED, (CallModel(agent=run.agent, turn=turn, entries=entries, limit=limit),)
 
 
@@ -284,9 +289,10 @@ def _take_reply(run: AgentRun, reply: ModelReplied) -> Move:
         if run.limit is not None:
             return _then(effects, _fail_unmade(run, asked, run.limit, Outcome.LIMIT_REACHED))
         return _then(effects, _take_calls(run, asked))
-    if run.added:
-        return _then(effects, _ask_model(run, run.added))
-    if run.agent in run.checked:
+    must_check = run.agent in run.checked
+    if run.added and not (must_check and (run.limit or _limit_reached(run))):
+        return _then(effects, _ask_model(run.with_(answer=entries), run.added))
+    if must_check:
         check = CheckAnswer(agent=run.agent, turn=run.turn, entries=entries)
         return run.with_(calls=(), answer=entries), Outcome.ANSWER_TO_CHECK, (*effects, check)
     return run, Outcome.ANSWERED, (*effects, Finish(agent=run.agent, entries=entries))
@@ -386,11 +392,12 @@ def _charged(run: AgentRun, checked: AnswerChecked) -> AgentRun:
 
 
 def _accept(run: AgentRun, replacement: str | None) -> Move:
-    """End the run with its answer; if somebody has more to say, it is not the answer."""
+    """End the run with its answer; if somebody has more to say, ask the model again, if it may be asked."""
+    assert run.answer is not None
+    answer = run.answer if replacement is None else (MessageOutput(content=replacement),)
     if run.added:
-        return _ask_model(run, run.added)
-    entries = run.answer if replacement is None else (MessageOutput(content=replacement),)
-    return run, Outcome.ANSWERED, (Finish(agent=run.agent, entries=entries),)
+        return _ask_model(run.with_(answer=answer), run.added)
+    return run, Outcome.ANSWERED, (Finish(agent=run.agent, entries=answer),)
 
 
 def _reject(run: AgentRun, problem: str) -> Move:
@@ -399,7 +406,7 @@ def _reject(run: AgentRun, problem: str) -> Move:
     if rejections > run.checked[run.agent]:
         return _fail(run, Failure.of(InvalidOutput(run.agent, rejections, problem)))
     objection = rejected_answer(problem)
-    return _ask_model(run.with_(rejections=rejections), (objection, *run.added), run.added)
+    return _ask_model(run.with_(rejections=rejections, answer=None), (objection, *run.added), run.added)
 
 
 # Early ends ----------------------------------------------------------------------------------------------

@@ -87,8 +87,8 @@ class AgentRun(Value):
     """The entries that wait, in the phase in which a person is asked to raise a limit."""
     limit: Failure | None = None
     """The limit that is reached, once the last call of the model has been made because of it."""
-    answer: tuple[Entry, ...] = ()
-    """The answer that is being checked."""
+    answer: tuple[Entry, ...] | None = None
+    """The answer that is being checked, or that stands if the model may not be asked again."""
     rejections: int = 0
     """The number of answers of the active agent that were rejected."""
 

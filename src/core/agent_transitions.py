@@ -86,14 +86,18 @@ TRANSITIONS: dict[Phase, dict[type[AgentEvent], dict[Outcome, Phase]]] = {
         RunCancelled: {Outcome.STOPPED: Phase.CANCELLED},
     },
     Phase.CHECKING_ANSWER: {
-        AnswerAccepted: {Outcome.ANSWERED: Phase.FINISHED, **_ASKED},
+        AnswerAccepted: {
+            Outcome.ANSWERED: Phase.FINISHED,
+            Outcome.MODEL_ASKED: Phase.AWAITING_MODEL,
+            Outcome.PERSON_ASKED: Phase.AT_LIMIT,
+        },
         AnswerRejected: {**_ASKED, Outcome.FAILED: Phase.FAILED},
         AnswerBlocked: {Outcome.FAILED: Phase.FAILED},
         UserMessageAdded: {Outcome.MESSAGE_KEPT: Phase.CHECKING_ANSWER},
         RunCancelled: {Outcome.STOPPED: Phase.CANCELLED},
     },
     Phase.AT_LIMIT: {
-        LimitAnswered: _ASKED,
+        LimitAnswered: {**_ASKED, Outcome.ANSWERED: Phase.FINISHED},
         UserMessageAdded: {Outcome.MESSAGE_KEPT: Phase.AT_LIMIT},
         RunCancelled: {Outcome.STOPPED: Phase.CANCELLED},
     },

@@ -386,6 +386,8 @@ class NoRunAtWork(DurabilityError):
     execution_id: str
     run: str | None
     at_work: Sequence[str] = ()
+    checking: Sequence[str] = ()
+    """The runs whose input guardrails are at work, so that nothing can be sent to their model yet."""
 
     def wording(self) -> str:
         if self.run is None and len(self.at_work) > 1:
@@ -395,7 +397,10 @@ class NoRunAtWork(DurabilityError):
             )
         what = "no run" if self.run is None else f"no run {self.run!r}"
         at_work = ", ".join(self.at_work) or "none"
-        return f"{what} of execution {self.execution_id!r} is at work; those at work: {at_work}"
+        wording = f"{what} of execution {self.execution_id!r} is at work; those at work: {at_work}"
+        if self.checking:
+            wording += f"; the input of {', '.join(self.checking)} is still being checked: try again then"
+        return wording
 
 
 @dataclass(eq=False)

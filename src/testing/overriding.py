@@ -8,8 +8,9 @@ from typing import Any, overload
 
 from outlast.adapters.scripted.session import ScriptedSession
 from outlast.adapters.scripted.trying_out import TestSession
+from outlast.core.errors import DefinitionError
 from outlast.ports.llm import Session
-from outlast.runtime.definitions.depends import overrides
+from outlast.runtime.definitions.depends import standing_in
 from outlast.runtime.runs.standing_in import check_session, checks, stand_ins
 
 
@@ -31,29 +32,31 @@ def override(
     """Let something else stand in, during the block, for what a program uses.
 
     With `session`, every run of this process that begins in the block, or is replayed in it, uses that
-    session instead of its own. With `factory` and `fake`, `fake` makes what `factory` makes elsewhere; this
-    holds for workers that are started in the block, and for plain calls of activities.
+    session instead of its own. With `factory` and `fake`, `fake` makes what `factory` makes elsewhere, for
+    all attempts of this process that begin in the block, whenever their worker was started.
 
         with outlast.testing.override(session=TestSession()):
             ...
         with outlast.testing.override(database, lambda: FakePool()):
             ...
+
+    Raises:
+        DefinitionError: it is given something else, or no dependency has that factory.
     """
-    if session is not None:
+    if (session is None) == (factory is None and fake is None) or (factory is None) != (fake is None):
+        raise DefinitionError(
+            "override takes session=..., or the factory of a dependency and the one to use instead"
+        )
+    if factory is not None and fake is not None:
+        with standing_in(factory, fake):
+            yield
+    elif session is not None:
         check_session(session)
         stand_ins.append(session)
         try:
             yield
         finally:
             stand_ins.remove(session)
-        return
-    assert factory is not None
-    assert fake is not None
-    token = overrides.set({**(overrides.get() or {}), factory: fake})
-    try:
-        yield
-    finally:
-        overrides.reset(token)
 
 
 @contextmanager

@@ -126,7 +126,7 @@ async def test_a_person_raises_the_limit_of_a_run(kind: Kind, server: MistralSer
         execution = await backend.get(listed[0].id)
         async for event in execution.events():
             if event.kind is EventKind.QUESTION_ASKED and isinstance(event.data, QuestionAskedData):
-                await execution.answer(event.data.key, "2.5")
+                await execution.answer(event.data.key, 2.5)
                 break
         result = await running
     assert result.text == "Noted."

@@ -99,6 +99,40 @@ async def test_why_a_message_got_no_answer_is_in_the_state(
     assert state["error"].startswith(error)
 
 
+def check(text: str) -> None:
+    if text == "break":
+        raise KeyError("a mistake in a guardrail")
+    if text == "leave":
+        raise SystemExit(3)
+
+
+def instruct(run: outlast.RunContext) -> str:
+    return str({"first": "Be kind."}[run.agent])
+
+
+@outlast.workflow.define(name="test_mistaken")
+class Mistaken(outlast.AgentWorkflow):
+    agent = outlast.Agent(
+        model="m",
+        name="first",
+        input_guardrails=[check],
+        instructions=instruct,
+        handoffs=[outlast.Agent(model="m", name="other", instructions=instruct)],
+    )
+    session = outlast.ScriptedSession(talk)
+
+
+@pytest.mark.parametrize("text", ["break", "leave", "hand off"])
+async def test_a_mistake_in_the_code_of_an_agent_concerns_one_message(text: str) -> None:
+    async with outlast.connect("memory:") as backend, backend.worker([Mistaken]):
+        execution = await backend.start(Mistaken)
+        failed = await execution.update("ask", text)
+        assert (failed["answered"], failed["answer"]) == (1, None)
+        assert failed["error"].startswith(("KeyError", "SystemExit"))
+        state = await execution.update("ask", "again")
+        assert (state["answer"].endswith(": again"), state["error"]) == (True, None)
+
+
 async def test_an_answer_that_no_record_can_hold_does_not_end_the_conversation(
     backend: outlast.Backend,
 ) -> None:

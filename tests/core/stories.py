@@ -126,7 +126,7 @@ def conversation(story: Story) -> tuple[Entry, ...]:
         match effect:
             case CallModel() | KeepReply():
                 entries += effect.entries
-            case Fail() | Stop():
+            case Finish() | Fail() | Stop():
                 entries += effect.unsent
             case _:
                 pass

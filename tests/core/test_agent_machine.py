@@ -483,7 +483,7 @@ def test_a10_an_answer_that_must_be_checked_counts_only_when_it_was_accepted(sto
                 for finish in finished:
                     said = None if replacement is None else (MessageOutput(content=replacement),)
                     assert finish.entries == (said or move.before.answer)
-                assert bool(finished) == (not move.before.added)
+                assert finished or move.before.added
             case AnswerRejected(problem=problem):
                 rejected += 1
                 may_go_on = rejected <= story.start.checked[move.before.agent]
@@ -628,7 +628,7 @@ def test_a7_a_reply_is_refused_at_once_or_accepted(start: AgentRun, wire: list[d
 @given(stories(any_runs))
 def test_messages_of_people_reach_the_model_after_all_results_and_are_never_lost(story: Story) -> None:
     said = [move.event.entry for move in story.moves if isinstance(move.event, UserMessageAdded)]
-    if not isinstance(story.moves[0].event, RunStarted) or story.end.phase is Phase.FINISHED:
+    if not isinstance(story.moves[0].event, RunStarted):
         return
     inputs = story.moves[0].event.inputs
     held = () if story.end.kept_at_limit is None else story.end.kept_at_limit.entries
@@ -637,22 +637,30 @@ def test_messages_of_people_reach_the_model_after_all_results_and_are_never_lost
         for entry in (*conversation(story), *held, *story.end.added)
         if getattr(entry, "type", "") == "message.input"
     ]
-    if story.end.phase in (Phase.FAILED, Phase.CANCELLED):
+    if story.end.phase in (Phase.FINISHED, Phase.FAILED, Phase.CANCELLED):
         messages = [entry for entry in conversation(story) if entry.type == "message.input"]
     messages = [entry for entry in messages if "cannot be used" not in str(getattr(entry, "content", ""))]
     assert messages == [*inputs, *said]
 
 
 @given(stories(any_runs))
-def test_a_run_finishes_only_with_a_reply_without_calls_and_no_message_waiting(
+def test_a_run_finishes_only_with_a_reply_without_calls_and_leaves_the_messages_that_came_too_late(
     story: Story,
 ) -> None:
     for move in story.moves:
         for effect in move.effects:
             if isinstance(effect, Finish):
                 assert open_function_calls(effect.entries) == ()
-                assert move.before.added == ()
-                assert isinstance(move.event, AnswerAccepted) or effect.entries == kept(move)
+                held = () if move.before.kept_at_limit is None else move.before.kept_at_limit.unsent
+                assert effect.unsent == (*held, *move.before.added)
+                match move.event:
+                    case ModelReplied():
+                        assert effect.entries == kept(move)
+                    case LimitAnswered():
+                        assert effect.entries == move.before.answer
+                        assert effect.unsent
+                    case _:
+                        assert isinstance(move.event, AnswerAccepted)
                 assert effect.agent == move.after.agent
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from outlast.core.agent_events import (
     AnswerAccepted,
     AnswerBlocked,
     AnswerRejected,
+    AskToRaise,
     CallModel,
     CallTool,
     CheckAnswer,
     Fail,
     Finish,
+    LimitAnswered,
     ModelReplied,
     RunCancelled,
     RunStarted,
@@ -30,6 +33,7 @@ from outlast.core.agent_run import AgentRun, Phase
 from outlast.core.agents import AgentGraph, AgentSpec, ToolSpec, handoff_tool
 from outlast.core.entries import (
     AgentHandoff,
+    Entry,
     FunctionCall,
     FunctionResult,
     MessageInput,
@@ -155,10 +159,6 @@ def test_an_answer_rejected_at_a_limit_ends_the_run() -> None:
     _, effects = step(run, AnswerRejected(problem="no"))
     failed = last(effects, Fail)
     assert (failed.failure.kind, failed.unsent) == ("MaxTurnsExceeded", ())
-    said = MessageInput(content="wait")
-    run, _ = step(run, UserMessageAdded(entry=said))
-    _, effects = step(run, AnswerAccepted())
-    assert last(effects, Fail).unsent == (said,)
 
 
 def test_a_rejected_answer_may_be_given_again_as_often_as_is_allowed() -> None:
@@ -200,6 +200,36 @@ def test_an_answer_does_not_end_the_run_if_a_message_came_after_it() -> None:
     blocked = Failure(kind="X", message="no")
     _, effects = after(*events, AnswerBlocked(failure=blocked), checked={"a": 1})
     assert (last(effects, Fail).failure, effects[-1]) == (blocked, Fail(failure=blocked, unsent=(said,)))
+
+
+@pytest.mark.parametrize("is_checked", [False, True])
+@pytest.mark.parametrize("on_limit", ["raise", "ask"])
+def test_a_message_that_comes_too_late_for_another_turn_does_not_take_the_answer_away(
+    on_limit: str, is_checked: bool
+) -> None:
+    start = {"max_turns": 1, "on_limit": on_limit, "checked": {"a": 2} if is_checked else {}}
+    first, second = MessageInput(content="wait"), MessageInput(content="and")
+    run, effects = after(UserMessageAdded(entry=first), answer(), **start)
+    if is_checked:
+        last(effects, CheckAnswer)
+        run, effects = step(run, AnswerAccepted())
+    left: tuple[Entry, ...] = (first,)
+    if on_limit == "ask":
+        last(effects, AskToRaise)
+        run, _ = step(run, UserMessageAdded(entry=second))
+        asked, effects = step(run, LimitAnswered(limit="max_turns", to=Decimal(2)))
+        assert (last(effects, CallModel).entries, asked.answer) == ((first, second), None)
+        run, effects = step(run, LimitAnswered(limit="max_turns"))
+        left = (first, second)
+    finish = last(effects, Finish)
+    assert (finish.entries, finish.unsent, run.phase) == ((ANSWER,), left, Phase.FINISHED)
+
+
+def test_an_answer_that_was_rejected_is_none_at_the_limit() -> None:
+    start = {"max_turns": 1, "on_limit": "ask", "checked": {"a": 2}}
+    run, effects = after(answer(), AnswerRejected(problem="no"), **start)
+    _, effects = step(run, LimitAnswered(limit="max_turns"))
+    assert last(effects, Fail).failure.kind == "MaxTurnsExceeded"
 
 
 def test_an_answer_may_be_replaced() -> None:

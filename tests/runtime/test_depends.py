@@ -119,6 +119,39 @@ async def test_a_test_puts_another_factory_in_its_place() -> None:
     assert await count(1) == "1 of the client of pool"
 
 
+async def test_another_factory_takes_over_in_a_worker_at_work_for_the_time_of_the_block() -> None:
+    real = [ANSWERS[0], ANSWERS[1], ANSWERS[2]]
+    async with outlast.testing.Environment() as env:
+        assert await env.execute(Asker.run) == real
+        with outlast.testing.override(pool, lambda: "fake"):
+            faked = [answer.replace("of pool", "of fake") for answer in real]
+            assert await env.execute(Asker.run) == faked
+        assert await env.execute(Asker.run) == real
+    assert opened.count("pool opened") == opened.count("pool closed") == 1
+    assert opened.count("client opened") == opened.count("client closed") == 2
+
+    async with outlast.testing.Environment() as env:
+        with outlast.testing.override(pool, lambda: "fake"), outlast.testing.override(pool, lambda: "last"):
+            assert (await env.execute(Asker.run))[2] == "3 of the client of last"
+        assert await env.execute(Asker.run) == real
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ((), "override takes session="),
+        ((pool,), "override takes session="),
+        ((pool, "fake"), "not str"),
+        ((pool, lambda of: of), "nothing is given for its parameter 'of'"),
+        (("pool", lambda: "fake"), "no Depends.* has the factory .*pool"),
+        ((session.__class__, lambda: "fake"), "the factories: .*client, .*pool"),
+    ],
+)
+def test_what_cannot_be_put_in_its_place_is_refused(given: Any, problem: str) -> None:
+    with pytest.raises(outlast.DefinitionError, match=problem), outlast.testing.override(*given):
+        raise AssertionError("it was accepted")
+
+
 async def test_a_factory_that_fails_fails_the_attempt_and_is_called_again() -> None:
     failures = [ConnectionError("no route"), ConnectionError("no route")]
 
@@ -139,6 +172,111 @@ async def test_a_factory_that_fails_fails_the_attempt_and_is_called_again() -> N
             return await use()
 
     assert await outlast.execute_workflow(Flaky, backend="memory://") == "line, attempt 3"
+
+
+async def transaction() -> AsyncIterator[str]:
+    try:
+        yield "transaction"
+    except ValueError as error:
+        opened.append(f"rolled back: {error}")
+    else:
+        opened.append("committed")
+
+
+def transaction_in_a_thread() -> Iterator[str]:
+    try:
+        yield "transaction"
+    except ValueError as error:
+        opened.append(f"rolled back: {error}")
+    else:
+        opened.append("committed")
+
+
+@pytest.mark.parametrize("inner", [transaction, transaction_in_a_thread])
+async def test_what_fails_an_attempt_reaches_its_factories_and_none_can_make_it_good(inner: Any) -> None:
+    def outer() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            opened.append("outer closed")
+        opened.append("not reached")
+
+    @outlast.activity(name="depends_roll_back", retry_policy_initial_interval=timedelta(0))
+    async def use(
+        first: None = outlast.Depends(outer, scope="attempt"),
+        over: str = outlast.Depends(inner, scope="attempt"),
+    ) -> str | None:
+        """Fail twice."""
+        if outlast.activity.info().attempt < 3:
+            raise ValueError("no")
+        return over
+
+    @outlast.workflow.define(name="depends.roll_back")
+    class RollBack:
+        @outlast.workflow.entrypoint
+        async def run(self) -> str | None:
+            return await use()
+
+    assert await outlast.execute_workflow(RollBack, backend="memory://") == "transaction"
+    failed = ["rolled back: no", "outer closed"]
+    assert opened == [*failed, *failed, "committed", "outer closed", "not reached"]
+
+
+async def test_an_attempt_whose_transaction_cannot_be_committed_has_failed() -> None:
+    failures = [ConnectionError("no commit")]
+
+    async def committed() -> AsyncIterator[None]:
+        yield
+        if failures:
+            raise failures.pop()
+
+    @outlast.activity(name="depends_commit", retry_policy_initial_interval=timedelta(0))
+    async def use(over: None = outlast.Depends(committed, scope="attempt")) -> int:
+        """Count the attempts."""
+        return outlast.activity.info().attempt
+
+    @outlast.workflow.define(name="depends.commit")
+    class Commit:
+        @outlast.workflow.entrypoint
+        async def run(self) -> int:
+            return await use()
+
+    assert await outlast.execute_workflow(Commit, backend="memory://") == 2
+
+
+async def test_an_attempt_opens_its_own_dependency_once() -> None:
+    @outlast.activity(name="depends_twice")
+    async def use(
+        over: str = outlast.Depends(pool, scope="attempt"),
+        through: str = outlast.Depends(session, scope="attempt"),
+        again: str = outlast.Depends(pool, scope="attempt"),
+    ) -> str:
+        """Use one thing under two names."""
+        return over + again
+
+    assert await use() == "poolpool"
+    # The pool of the client that the session needs is the worker's.
+    assert opened.count("pool opened") == opened.count("pool closed") == 2
+
+
+async def test_a_result_outlives_what_its_worker_cannot_close() -> None:
+    async def sticky() -> AsyncIterator[str]:
+        yield "line"
+        raise RuntimeError("does not close")
+
+    @outlast.activity(name="depends_sticky")
+    async def use(over: str = outlast.Depends(sticky)) -> str:
+        """Use a line."""
+        return over
+
+    @outlast.workflow.define(name="depends.sticky")
+    class Sticky:
+        @outlast.workflow.entrypoint
+        async def run(self) -> str:
+            return await use()
+
+    assert await outlast.execute_workflow(Sticky, backend="memory://") == "line"
+    assert await use() == "line"
 
 
 def test_what_cannot_be_a_dependency_is_refused_where_it_is_written() -> None:
@@ -172,3 +310,39 @@ def test_workflow_code_has_no_dependencies() -> None:
             @outlast.workflow.entrypoint
             async def run(self, over: str = outlast.Depends(pool)) -> Any:
                 return over
+
+
+def check(given: str, over: str = outlast.Depends(pool)) -> Any:
+    raise NotImplementedError
+
+
+def instruct(run: outlast.RunContext, over: str = outlast.Depends(pool)) -> str:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"instructions": instruct},
+        {"input_guardrails": [check]},
+        {"output_guardrails": [check]},
+        {"tool_input_guardrails": {"depends_ask": check}},
+        {"tool_output_guardrails": {"*": check}},
+        {"requires_approval": {"depends_ask": check}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_pure_functions_of_agents_have_no_dependencies(options: Any) -> None:
+    with pytest.raises(outlast.DefinitionError, match=r"has a parameter with Depends\(\.\.\.\)"):
+        outlast.Agent(model="m", name="clerk", tools=[ask], **options)
+
+
+def test_other_pure_functions_have_no_dependencies() -> None:
+    with pytest.raises(outlast.DefinitionError, match="requires_approval has a parameter with Depends"):
+        outlast.activity(requires_approval=check)  # type: ignore[arg-type]
+    with pytest.raises(outlast.DefinitionError, match="input_filter 'check' of a handoff has a parameter"):
+        outlast.Handoff("clerk", input_filter=check)  # type: ignore[arg-type]
+
+
+def test_an_activity_that_is_a_guardrail_has_its_dependencies() -> None:
+    outlast.Agent(model="m", name="clerk", input_guardrails=[ask])

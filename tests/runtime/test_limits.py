@@ -195,12 +195,14 @@ TURNS = Failure.of(MaxTurnsExceeded("clerk", 4))
 @pytest.mark.parametrize(
     ("limit", "answer", "problem"),
     [
-        (COST, "0.52", None),
+        (COST, 0.52, None),
+        (COST, "0.52", "not a number of US dollars"),
+        (COST, 1e999999, "not a number"),
         (COST, 0.51, "0.51 are used already"),
         (COST, 0.5, None),
         (COST, None, None),
         (COST, "much", "not a number of US dollars"),
-        (COST, "Infinity", "not a number"),
+        (COST, 10**400, "not a number"),
         (COST, True, "not a number"),
         (COST, [1], "not a number"),
         (CALLS, 5, None),

@@ -174,7 +174,12 @@ class Steered(Protocol):
     @property
     @abstractmethod
     def takes_steering(self) -> bool:
-        """True while the run goes on."""
+        """True while the run goes on, once its input was let in."""
+
+    @property
+    @abstractmethod
+    def is_checking_input(self) -> bool:
+        """True before that: it cannot be steered yet."""
 
     @abstractmethod
     def say(self, text: str, by: str | None) -> None:

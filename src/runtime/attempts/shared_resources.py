@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,8 @@ from outlast.runtime.attempts.system_clock import SystemClock
 from outlast.runtime.isolation.exits import contained
 
 T = TypeVar("T")
+
+logger = logging.getLogger("outlast.worker")
 
 HELD_BACK_SECONDS_MAX = 600.0
 """The longest time for which a server is left alone; then it is asked again, and may ask for more time."""
@@ -55,9 +58,12 @@ class SharedResources(Resources):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close all that is open, the newest first; then raise the first error of the closing."""
+        """Close all that is open, the newest first.
+
+        An error of the closing is logged: whoever used the resource has its results, which must not be lost.
+        """
         self._closed = True
-        errors: list[BaseException] = []
+        interruption: BaseException | None = None
         while self._owners:
             owner = self._owners.popitem()[1]
             owner.leave.set()
@@ -66,9 +72,11 @@ class SharedResources(Resources):
             await asyncio.wait([owner.task])
             owner.ready.cancel()  # a task that was cancelled before it began did not do this
             if not owner.task.cancelled() and (error := owner.task.exception()) is not None:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+                logger.error("a resource could not be closed", exc_info=error)
+                if not isinstance(error, Exception):
+                    interruption = error
+        if interruption is not None:
+            raise interruption
 
 
 class _Owner(Generic[T]):

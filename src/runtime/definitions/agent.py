@@ -33,6 +33,7 @@ from outlast.runtime.definitions.agent_checks import (
 )
 from outlast.runtime.definitions.approvals import Approval, check_approval
 from outlast.runtime.definitions.callables import is_async, name_of
+from outlast.runtime.definitions.depends import refuse_dependencies
 from outlast.runtime.definitions.guardrails import Guardrail, check_guardrail, check_tool_guardrail
 from outlast.runtime.definitions.output_type import T_co
 from outlast.runtime.definitions.run_context import C_contra, RunContext, takes_context
@@ -120,6 +121,8 @@ class Agent(Generic[C_contra, T_co]):
             raise DefinitionError(
                 f"the instructions of agent {self.name!r} must be a text, or a function of a RunContext"
             )
+        if not isinstance(self.instructions, str):
+            refuse_dependencies(self.instructions, f"the function that makes instructions of {self.name!r}")
         if isinstance(self.fallback_models, str):
             raise DefinitionError(f"fallback_models of agent {self.name!r} is a text; give a list of names")
         self._check_shapes()
@@ -387,6 +390,7 @@ class Handoff:
                     f"the input_filter {name_of(one)!r} of a handoff must be a plain function of a "
                     "conversation's entries, such as KeepLastTurns(3), or a list of them"
                 )
+            refuse_dependencies(one, f"the input_filter {name_of(one)!r} of a handoff")
 
     @property
     def filters(self) -> tuple[ContextProcessor, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from outlast.core.errors import DefinitionError
 from outlast.runtime.definitions.callables import is_async, name_of
+from outlast.runtime.definitions.depends import refuse_dependencies
 from outlast.runtime.definitions.run_context import RunContext, can_take
 
 Approval = (
@@ -26,7 +27,7 @@ def check_approval(approval: Any, what: str) -> None:
     """Refuse a value that cannot decide whether a call needs approval.
 
     Raises:
-        DefinitionError: it is neither a bool nor a plain function of the arguments.
+        DefinitionError: it is neither a bool nor a plain function of the arguments, or it has dependencies.
     """
     if isinstance(approval, bool):
         return
@@ -35,6 +36,7 @@ def check_approval(approval: Any, what: str) -> None:
             f"{what} must be True, False or a plain `def` that takes the arguments, a dict, and returns one "
             "of them"
         )
+    refuse_dependencies(approval, what)
     if not can_take(approval, {}):
         raise DefinitionError(
             f"{what} is {name_of(approval)!r}, which must take one argument beside a RunContext: a dict of "

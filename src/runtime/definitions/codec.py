@@ -2,7 +2,8 @@
 
 A journal and a model read the same types differently. The journal is written and read by field name, so that
 no alias of a pydantic model can lose a value. A model sees the JSON schema, and with it the aliases. Both are
-read in pydantic's lax JSON mode: `"3"` and `3.0` are valid integers.
+read in pydantic's lax JSON mode: `"3"` and `3.0` are valid integers. A person's answer to a question follows
+its schema to the letter: if a slip of the pen became a yes, nobody would notice.
 """
 
 from __future__ import annotations
@@ -138,10 +139,11 @@ class Codec:
         schema = without_titles(schema)
         return schema, {f"{prefix}{name}": one for name, one in schema.pop("$defs", {}).items()}
 
-    def load(self, value: JSON, *, at: str = "", by_name: bool = True) -> Any:
+    def load(self, value: JSON, *, at: str = "", by_name: bool = True, strict: bool = False) -> Any:
         """Return the typed value that `value` stands for, sharing nothing with it.
 
         The fields of pydantic models go by name, or else by alias. `at` is the path of `value` in faults.
+        With `strict`, nothing is converted that the JSON schema does not allow: `"on"` is not a bool.
 
         Raises:
             Misfit: `value` does not fit; the error has all faults.
@@ -152,7 +154,7 @@ class Codec:
             text = encode(value, depth_max=DEPTH_MAX)
             if self.untyped:
                 return decode(text)
-            return self._read(text, by_name)
+            return self._read(text, by_name, strict=strict)
         except ValidationError as error:
             raise Misfit(_faults(error, at, value)) from error
         except DefinitionError:
@@ -258,17 +260,19 @@ class Codec:
     def _round_trip(self) -> RoundTrip:
         return RoundTrip(self.adapter.core_schema)
 
-    def _read(self, text: bytes, by_name: bool) -> Any:
+    def _read(self, text: bytes, by_name: bool, strict: bool = False) -> Any:
         adapter = self.adapter
         names: _Names = {"by_name": by_name or None, "by_alias": False if by_name else None}
         try:
             # Strict mode comes first, because of unions: in lenient mode, 1 is also a moment in 1970.
             return adapter.validate_json(text, strict=True, **names)
-        except ValidationError:
+        except ValidationError as error:
+            if strict and not _is_unreadable(error):
+                raise
             try:
                 return adapter.validate_json(text, **names)
             except ValidationError as error:
-                if not by_name or error.errors(include_url=False)[0]["type"] != "json_invalid":
+                if not by_name or not _is_unreadable(error):
                     raise
         # pydantic's parser does not accept half a character; Python's does.
         return adapter.validate_python(decode(text), **names)
@@ -284,6 +288,10 @@ class Codec:
             f"{self.owner} has the type {_hint_name(self.hint)}, which cannot be written as JSON "
             f"({_reason(error)}); use plain types, dataclasses, TypedDicts or pydantic models"
         )
+
+
+def _is_unreadable(error: ValidationError) -> bool:
+    return error.errors(include_url=False)[0]["type"] == "json_invalid"
 
 
 def _is_whole(text: str) -> bool:

@@ -16,7 +16,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from outlast.core.errors import DefinitionError
+from outlast.runtime.definitions.activity import Activity
 from outlast.runtime.definitions.callables import is_async
+from outlast.runtime.definitions.depends import refuse_dependencies
 from outlast.runtime.definitions.run_context import RunContext, can_take, with_context
 
 
@@ -66,7 +68,8 @@ def check_guardrail(guardrail: Any, agent: str, is_agent: bool, given: str = "th
     """Refuse a value that cannot be a guardrail; `given` says what its argument is.
 
     Raises:
-        DefinitionError: it is not a function of one argument, or it is an agent with another output type.
+        DefinitionError: it is not a function of one argument, it runs in the workflow and has dependencies,
+            or it is an agent with another output type.
     """
     what = f"guardrail {guardrail_name(guardrail)!r} of agent {agent!r}"
     if is_agent:
@@ -77,6 +80,8 @@ def check_guardrail(guardrail: Any, agent: str, is_agent: bool, given: str = "th
         raise DefinitionError(
             f"{what} is not a guardrail; give a function that takes the text, an activity or an Agent"
         )
+    if not isinstance(guardrail, Activity):
+        refuse_dependencies(guardrail, what)
     if not can_take(guardrail, "text"):
         raise DefinitionError(f"{what} must take one argument, {given}, beside a RunContext")
 

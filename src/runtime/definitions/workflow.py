@@ -320,7 +320,8 @@ async def ask(
 
     The question is in the inbox beside the calls that need approval, with the JSON schema of the answer. It
     is answered once: with `execution.answer(key, value)`, `outlast answer`, or in the inspector. An answer of
-    another type is refused, and so is one that comes too late.
+    another type is refused (a text is not a number, and "yes" is not a bool), and so is one that comes too
+    late.
 
     Args:
         question: The question, as the person reads it.
@@ -345,7 +346,7 @@ async def ask(
 
     def faults_in(value: JSON) -> list[str]:
         try:
-            codec.load(value)
+            codec.load(value, by_name=False, strict=True)
         except Misfit as misfit:
             return [*misfit.faults]
         return []
@@ -357,7 +358,7 @@ async def ask(
         context.emit(QuestionWithdrawnData(key=key))
         raise
     context.emit(QuestionAnsweredData(key=key, answer=answered.value, by=answered.by))
-    return codec.load(answered.value)
+    return codec.load(answered.value, by_name=False)
 
 
 def _handler(role: str, name: Any) -> Any:

@@ -48,9 +48,11 @@ class RunsAtWork:
 
     def _chosen(self, run: str | None) -> Steered:
         """Return the run that is meant: the one with that key, or the only one."""
-        found = [one for key, one in self._runs.items() if run in (None, key) and one.takes_steering]
+        at_work = {key: one for key, one in self._runs.items() if one.takes_steering}
+        found = [one for key, one in at_work.items() if run in (None, key)]
         if len(found) != 1:
-            raise NoRunAtWork(self._execution_id, run, [*self._runs])
+            checking = [key for key, one in self._runs.items() if one.is_checking_input]
+            raise NoRunAtWork(self._execution_id, run, [*at_work], checking)
         return found[0]
 
 

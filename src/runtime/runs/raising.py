@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from outlast.core.agent_events import LimitAnswered
 from outlast.core.errors import BudgetExceeded, MaxTurnsExceeded
@@ -28,6 +28,10 @@ _THINGS: dict[LimitName, str] = {
     "tool_calls": "tool calls",
     "seconds": "seconds",
 }
+
+
+_TOO_LARGE = 10**18
+"""No limit is as large; numbers below it are counted exactly."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,9 @@ class Raise:
 
 
 def _amount(answer: JSON) -> Decimal | None:
-    if isinstance(answer, bool) or not isinstance(answer, (int, float, str)):
+    if isinstance(answer, bool) or not isinstance(answer, (int, float)) or not abs(answer) < _TOO_LARGE:
         return None
-    try:
-        amount = Decimal(str(answer))
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() else None
+    return Decimal(str(answer))
 
 
 class Raising:

@@ -236,6 +236,10 @@ class Run:
     def takes_steering(self) -> bool:
         return UserMessageAdded in TRANSITIONS[self._state.phase]
 
+    @property
+    def is_checking_input(self) -> bool:
+        return self._state.phase is Phase.READY
+
     def say(self, text: str, by: str | None) -> None:
         state = self._state
         self._context.emit(
@@ -295,7 +299,8 @@ class Run:
                 self._emit_answer(effect)
             case AnnounceHandoff():
                 self._handoffs.announce(effect)
-            case Finish():
+            case Finish(unsent=unsent):
+                self._leave(unsent)
                 self._finish(effect)
             case Fail(failure=failure, unsent=unsent):
                 self._leave(unsent)

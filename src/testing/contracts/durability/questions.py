@@ -8,12 +8,14 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
 from outlast.adapters.scripted import ScriptedSession, call, say
 from outlast.composition.running import Runner
 from outlast.core.entries import FunctionResult
 from outlast.core.errors import ExecutionAlreadyEnded, ExecutionCancelled, InvalidArguments, NotPending
 from outlast.core.events import EventKind, QuestionAnsweredData, QuestionWithdrawnData
+from outlast.core.json import JSON
 from outlast.core.questions import PendingQuestion
 from outlast.core.waiting import WaitingKind
 from outlast.ports.durability.execution import Execution
@@ -49,6 +51,23 @@ class Curious:
             return f"{await workflow.ask('How many?', int, timeout=PATIENCE)} of them"
         except TimeoutError:
             return "nobody knows"
+
+
+class Sum(BaseModel):
+    """An amount whose field has another name in JSON."""
+
+    cents: int = Field(alias="amount")
+
+
+@workflow.define(name="contract.exact")
+class Exact:
+    """Asks three questions of different types, one after the other."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[Any]:
+        sure = await workflow.ask("Delete it all?", bool)
+        number = await workflow.ask("How many?", int)
+        return [sure, number, (await workflow.ask("How much?", Sum)).cents]
 
 
 @workflow.define(name="contract.modest")
@@ -114,6 +133,24 @@ class QuestionContract(DurabilityContractBase):
         assert await stage.soon(execution.result()) == [7, "giro", "So.", "1 of them"]
         with pytest.raises(ExecutionAlreadyEnded):
             await stage.soon(execution.answer(question.key, {"number": 8}))
+
+    async def test_an_answer_is_taken_as_its_schema_says_and_nothing_is_converted(self, stage: Stage) -> None:
+        execution, _ = await stage.start(Exact)
+        await stage.worker(Exact)
+        answers: list[tuple[JSON, list[JSON]]] = [
+            (False, ["on", "true", 1, 0, None]),
+            (3, [True, "3", 3.5]),
+            ({"amount": 5}, [{"cents": 5}, {"amount": "5"}]),
+        ]
+        for number, (right, wrong) in enumerate(answers, start=1):
+            [question] = await self.open_questions(stage, execution, number)
+            for answer in wrong:
+                with pytest.raises(InvalidArguments):
+                    await stage.soon(execution.answer(question.key, answer))
+            await stage.soon(execution.answer(question.key, right))
+        assert await stage.soon(execution.result()) == [False, 3, 5]
+        answered = data_of(await stage.soon(all_events(execution)), QuestionAnsweredData)
+        assert [data.answer for data in answered] == [right for right, _ in answers]
 
     async def test_of_many_answers_at_once_one_counts(self, stage: Stage) -> None:
         execution, _ = await stage.start(Curious)

@@ -31,6 +31,14 @@ async def drive(to: str) -> str:
     return f"in {to}"
 
 
+@activity(name="contract_weigh", retry_policy_initial_interval=AT_ONCE)
+async def weigh(text: str) -> None:
+    """Let a text pass, when the test wants it."""
+    world = here()
+    world.happen(f"weighs {text}")
+    await world.gate(text).wait()
+
+
 DRIVER = Agent(model="m", name="driver", tools=[drive])
 
 
@@ -61,6 +69,20 @@ class Driven:
         except RunInterrupted as interrupted:
             again = await Runner.run(DRIVER, "Where are you?", session)
             return f"{interrupted.reason} by {interrupted.by}: {again.text}"
+
+
+@workflow.define(name="contract.driven_once")
+class DrivenOnce:
+    """Runs an agent that has two turns, and then another run with the same conversation."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[str]:
+        session = ScriptedSession(driving)
+        agent = Agent(
+            model="m", name="driver", tools=[drive], input_guardrails=[weigh], output_guardrails=[weigh]
+        )
+        first = await Runner.run(agent, "Go.", session, max_turns=2)
+        return [first.text, (await Runner.run(DRIVER, "Where are you?", session)).text]
 
 
 class SteeringContract(DurabilityContractBase):
@@ -101,6 +123,26 @@ class SteeringContract(DurabilityContractBase):
         assert answer.endswith(" | Where are you?")
         interrupted = data_of(await stage.soon(all_events(execution)), RunInterruptedData)
         assert [(data.reason, data.by, data.agent) for data in interrupted] == [("too far", "Ann", "driver")]
+
+    async def test_a_run_whose_input_is_checked_hears_nothing_and_what_is_said_too_late_opens_the_next_one(
+        self, stage: Stage
+    ) -> None:
+        execution, world = await stage.start(DrivenOnce)
+        process = await stage.worker(DrivenOnce)
+        world.gate("Lyon").set()
+        await stage.soon(world.happened("weighs Go."))
+        for steer in (partial(execution.say, "Hurry."), execution.interrupt):
+            with pytest.raises(
+                NoRunAtWork, match=r"those at work: none; the input of .+ is still being checked"
+            ):
+                await stage.soon(steer())
+        world.gate("Go.").set()
+        await stage.soon(world.happened("weighs in Lyon"))
+        await stage.soon(execution.say("Hurry."))
+        await stage.lose(process)
+        await stage.worker(DrivenOnce)
+        world.gate("in Lyon").set()
+        assert await stage.later(execution.result(), 1) == ["in Lyon", "Hurry. | Where are you?"]
 
     async def test_a_run_is_steered_only_while_it_is_at_work_and_if_it_is_clear_which(
         self, stage: Stage
