@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 import outlast
 from outlast.adapters.scripted import (
@@ -182,6 +185,38 @@ async def test_a_call_of_a_tool_that_the_agent_does_not_have_is_a_mistake_of_the
         WrongReply, match="'look_down', and agent 'front' has no tool or handoff of that name"
     ):
         await ask(ScriptedSession({"front": [call("look_down")]}))
+
+
+class Resolution(BaseModel):
+    order: str
+    refund: int = Field(alias="sum")
+
+
+@dataclasses.dataclass
+class Deal:
+    company: str
+    due: datetime.date
+
+
+VALUES = [Resolution(order="o-1", sum=7), Deal("ACME", datetime.date(2030, 1, 2))]
+
+
+@pytest.mark.parametrize("value", VALUES)
+async def test_a_value_of_the_output_type_is_an_answer(value: Any) -> None:
+    agent = outlast.Agent(model="m", name="front", output_type=type(value))
+    scripts: list[Any] = [{"front": [value]}, {"front": [say(value)]}, lambda asked: value]
+    for script in scripts:
+        assert (await outlast.Runner.run(agent, "Go.", ScriptedSession(script))).output == value
+    with MistralServer(lambda asked: value, models=("m",)) as server:
+        session = outlast.LocalSession(api_key=server.api_key, server_url=server.url)
+        assert (await outlast.Runner.run(agent, "Go.", session)).output == value
+        server.raise_errors()
+
+
+@pytest.mark.parametrize("wrong", [None, 7, [7], Resolution, outlast.TextChunk(text="so")])
+def test_say_says_what_it_takes(wrong: Any) -> None:
+    with pytest.raises(WrongReply, match=r"say takes a text, a list of chunks, or an object of .* dataclass"):
+        say(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 7, ["Hello.", 7], {"text": "Hello."}])

@@ -10,6 +10,8 @@ from outlast.adapters.scripted.model import (
     calls,
     fail,
     handoff,
+    is_output_value,
+    output_text,
     say,
 )
 from outlast.adapters.scripted.session import Script, ScriptedSession
@@ -26,5 +28,7 @@ __all__ = [
     "calls",
     "fail",
     "handoff",
+    "is_output_value",
+    "output_text",
     "say",
 ]

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, is_dataclass
+from typing import Any, ClassVar, Protocol, TypeGuard
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from outlast.core.agents import handoff_tool
 from outlast.core.argument_checks import check_mapping, check_text
-from outlast.core.chunks import Content
+from outlast.core.chunks import Chunk, Content
 from outlast.core.entries import Entry, FunctionCall, MessageOutput
 from outlast.core.errors import ModelError, ModelOverloaded, ModelRefused, ModelUnreachable
 from outlast.core.json import JSON, encode
+from outlast.core.values import Value, WireValue
 from outlast.ports.llm import ModelReply
 
 
@@ -91,14 +94,47 @@ class ModelFailure:
         return ModelRefused(self.status, self.message)
 
 
-Reply = str | Entry | ModelFailure | ModelReply | Sequence[str | Entry]
-"""One reply: messages and calls of the model, one or several. A `str` is a message. A `ModelReply` has usage,
-too."""
+class DataclassInstance(Protocol):
+    """An object of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
-def say(content: Content) -> MessageOutput:
-    """Return a message of the model: a text, or chunks."""
-    return MessageOutput(content=content)
+OutputValue = BaseModel | DataclassInstance
+"""A value of an agent's output type: an object of a pydantic model or of a dataclass."""
+
+Reply = str | Entry | ModelFailure | ModelReply | OutputValue | Sequence[str | Entry | OutputValue]
+"""One reply: messages and calls of the model, one or several. A `str` is a message, and so is a value of the
+agent's output type, as its JSON. A `ModelReply` has usage, too."""
+
+
+def say(content: Content | Sequence[Chunk] | OutputValue) -> MessageOutput:
+    """Return a message of the model: a text, or chunks; or a value of the agent's output type, as its JSON.
+
+    Raises:
+        WrongReply: it is something else.
+    """
+    said: Any = output_text(content) if is_output_value(content) else content
+    try:
+        return MessageOutput(content=said)
+    except ValidationError as error:
+        raise WrongReply(
+            "say takes a text, a list of chunks, or an object of a pydantic model or a dataclass, not "
+            f"{type(content).__name__}; for another output type write its JSON, such as "
+            """say('{"value": 3}')"""
+        ) from error
+
+
+def is_output_value(item: object) -> TypeGuard[OutputValue]:
+    """Return whether this can be a value of an agent's output type, and is not another part of a reply."""
+    if isinstance(item, BaseModel):
+        return not isinstance(item, (Value, WireValue))
+    return is_dataclass(item) and not isinstance(item, (type, ModelFailure))
+
+
+def output_text(value: OutputValue) -> str:
+    """Return the answer of a model that means this value: its JSON."""
+    return TypeAdapter(type(value)).dump_json(value, by_alias=True).decode()
 
 
 def call(tool: str, arguments: Mapping[str, JSON] | str | None = None, *, call_id: str = "") -> FunctionCall:

@@ -21,6 +21,7 @@ from outlast.adapters.scripted.model import (
     Reply,
     ScriptExhausted,
     WrongReply,
+    is_output_value,
     say,
 )
 from outlast.core.agents import AgentGraph
@@ -201,12 +202,12 @@ def _outputs(reply: Any) -> tuple[Entry, ...]:
     """
     items = reply if isinstance(reply, Sequence) and not isinstance(reply, str) else (reply,)
     for item in items:
-        if not isinstance(item, (str, WireValue)):
+        if not isinstance(item, (str, WireValue)) and not is_output_value(item):
             raise WrongReply(
-                "a reply is text, or what say, call, calls, handoff and fail return, or a list of those; "
-                f"not {type(item).__name__}"
+                "a reply is text, or what say, call, calls, handoff and fail return, or a value of the "
+                f"output type that is an object, or a list of those; not {type(item).__name__}"
             )
-    return tuple(say(item) if isinstance(item, str) else item for item in items)
+    return tuple(say(item) if isinstance(item, str) or is_output_value(item) else item for item in items)
 
 
 def _counts(handle: JSON) -> dict[str, int]:

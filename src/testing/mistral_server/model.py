@@ -179,6 +179,8 @@ def _output(call: ModelPrompt, item: object) -> Output:
             return Refuse(item.status, {"object": "error", "message": item.message}, headers)
         case Say() | Think() | Call() | HandOff() | Execute() | Refuse():
             return item
+    if scripted.is_output_value(item):
+        return Say(scripted.output_text(item))
     raise scripted.WrongReply(
         f"a reply has {item!r} in it; use str, say, call, handoff or fail, or Say, Think, Call, HandOff, "
         "Execute or Refuse"
