@@ -718,9 +718,19 @@ class ActivityInterrupted(ActivityError):
 
     retryable = True
     activity: str
+    attempts: int | None = None
+    """The attempts that were made, if its retry policy allows no more."""
 
     def wording(self) -> str:
-        return f"an attempt of activity {self.activity!r} was cut short when its worker went away"
+        cut = f"an attempt of activity {self.activity!r} was cut short when its worker went away"
+        if self.attempts is None:
+            return cut
+        made = "the one attempt" if self.attempts == 1 else f"the {self.attempts} attempts"
+        return (
+            f"{cut}, and {made} that its retry policy allows are used up. What to do: `outlast retry` tries "
+            "it again if the execution failed with this; a higher retry_policy_max_attempts of the activity "
+            "lets it outlive more workers"
+        )
 
 
 @dataclass(eq=False)

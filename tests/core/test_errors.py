@@ -56,6 +56,7 @@ _values = {
     "str": any_text,
     "str | None": st.none() | any_text,
     "int": st.integers(),
+    "int | None": st.none() | st.integers(),
     "bool": st.booleans(),
     "float": finite,
     "float | Decimal": finite,
@@ -121,6 +122,7 @@ def test_the_message_of_every_error_has_its_fields(kind: type[OutlastError]) -> 
         "str": "Wörter",
         "str | None": "Wörter",
         "int": 4711,
+        "int | None": 4711,
         "float": 47.5,
         "float | Decimal": 47.5,
         "Sequence[str]": ["Wörter"],
@@ -132,6 +134,14 @@ def test_the_message_of_every_error_has_its_fields(kind: type[OutlastError]) -> 
     message = str(kind(**given_fields))
     for name, value in given_fields.items():
         assert str(value if not isinstance(value, list) else value[0]) in message, name
+
+
+def test_an_interrupted_activity_says_whether_its_attempts_are_used_up() -> None:
+    assert str(errors.ActivityInterrupted("pay")).endswith("when its worker went away")
+    one, three = str(errors.ActivityInterrupted("pay", 1)), str(errors.ActivityInterrupted("pay", 3))
+    assert "the one attempt that its retry policy allows" in one
+    assert "the 3 attempts" in three
+    assert "`outlast retry`" in one
 
 
 def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:

@@ -89,7 +89,7 @@ class TemporalAttempts:
             # After a retry, an attempt that may have been cut short then is made once more in any case.
             if number > step.options.retry.max_attempts and here > 1:
                 # The worker of the last attempt is lost.
-                raise _final(ActivityInterrupted(step.name), step, number - 1)
+                raise _final(ActivityInterrupted(step.name, number - 1), step, number - 1)
             try:
                 if isinstance(step.call, MessageChild):
                     await message_child(activity.client(), step.call, f"{info.workflow_id}/{past.key}")

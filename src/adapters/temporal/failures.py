@@ -102,5 +102,5 @@ def _after_timeout(timeout: TimeoutError, step: StepLimits) -> ActivityError:
     if step.is_once:
         return OutcomeUnknown(step.name)
     if timeout.type is TimeoutType.HEARTBEAT:
-        return ActivityInterrupted(step.name)
+        return ActivityInterrupted(step.name, step.max_attempts)
     return ActivityTimedOut(step.name, "start_to_close_timeout", step.seconds)

@@ -240,7 +240,7 @@ class LiveExecution(LiveCode):
             if step.options.effect == "once":
                 error = OutcomeUnknown(step.name)
             elif opened.losses and opened.counted > step.options.retry.max_attempts:
-                error = ActivityInterrupted(step.name)
+                error = ActivityInterrupted(step.name, opened.counted - 1)
             if error is not None:
                 yield StepFailed(at=now, key=key, attempts=attempts, failure=Failure.of(error))
 
