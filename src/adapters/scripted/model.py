@@ -103,7 +103,7 @@ class DataclassInstance(Protocol):
 OutputValue = BaseModel | DataclassInstance
 """A value of an agent's output type: an object of a pydantic model or of a dataclass."""
 
-Reply = str | Entry | ModelFailure | ModelReply | OutputValue | Sequence[str | Entry | OutputValue]
+Reply = str | Entry | ModelFailure | ModelReply | OutputValue | Sequence[str | Entry]
 """One reply: messages and calls of the model, one or several. A `str` is a message, and so is a value of the
 agent's output type, as its JSON. A `ModelReply` has usage, too."""
 
