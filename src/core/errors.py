@@ -121,6 +121,11 @@ class OutlastError(Exception):
         return type(self), tuple(self.details().values()), self.__dict__
 
 
+def named(kind: str, message: str) -> str:
+    """Return the name of an error's class and its message, which an error without a text does not have."""
+    return kind if message in ("", kind) else f"{kind}: {message}"
+
+
 def loggable(text: str) -> str:
     """Return text that any log takes: half a character, which a model may have written, as its escape."""
     return text.encode("utf-8", "backslashreplace").decode()
@@ -551,7 +556,7 @@ class ForeignError(OutlastError):
     """True if trying again cannot help."""
 
     def wording(self) -> str:
-        return f"{self.kind}: {self.message}"
+        return named(self.kind, self.message)
 
 
 @dataclass(eq=False)
@@ -563,7 +568,7 @@ class ExecutionFailed(OutlastError):
     message: str
 
     def wording(self) -> str:
-        return f"execution {self.execution_id!r} failed with {self.kind}: {self.message}"
+        return f"execution {self.execution_id!r} failed with {named(self.kind, self.message)}"
 
 
 @dataclass(eq=False)
@@ -605,7 +610,7 @@ class ChildFailed(OutlastError):
         child = f"child {self.child_id!r} of workflow {self.workflow!r}"
         match self.status:
             case "failed":
-                return f"{child} failed with {self.kind}: {self.message}"
+                return f"{child} failed with {named(self.kind, self.message)}"
             case "terminated":
                 return f"{child} was terminated: {self.message}"
             case "forgotten":
@@ -648,7 +653,7 @@ class UpdateFailed(OutlastError):
 
     def wording(self) -> str:
         what = f"update {self.update!r} of execution {self.execution_id!r}"
-        return f"{what} failed with {self.kind}: {self.message}"
+        return f"{what} failed with {named(self.kind, self.message)}"
 
 
 @dataclass(eq=False)
@@ -662,7 +667,7 @@ class UpdateRejected(OutlastError):
 
     def wording(self) -> str:
         what = f"update {self.update!r} of execution {self.execution_id!r}"
-        return f"{what} was rejected, and changed nothing: {self.kind}: {self.message}"
+        return f"{what} was rejected, and changed nothing: {named(self.kind, self.message)}"
 
 
 class ActivityError(OutlastError):
@@ -680,7 +685,7 @@ class ActivityFailed(ActivityError):
 
     def wording(self) -> str:
         attempts = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
-        return f"activity {self.activity!r} failed after {attempts} with {self.kind}: {self.message}"
+        return f"activity {self.activity!r} failed after {attempts} with {named(self.kind, self.message)}"
 
 
 @dataclass(eq=False)
@@ -1069,7 +1074,7 @@ class ToolFailed(ToolError):
     message: str
 
     def wording(self) -> str:
-        return f"tool {self.tool!r} failed with {self.kind}: {self.message}"
+        return f"tool {self.tool!r} failed with {named(self.kind, self.message)}"
 
 
 class CodeInterrupted(BaseException):

@@ -69,6 +69,11 @@ class Failure(Value):
         # A tuple is not JSON, and the data of an event holds what `JSON` allows.
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
+    @property
+    def in_words(self) -> str:
+        """The class and the message."""
+        return errors.named(self.kind, self.message)
+
     @classmethod
     def of(cls, error: BaseException, *, retryable: bool | None = None) -> Self:
         """Return the failure for `error`; an error that is not ours counts as retryable.
@@ -143,7 +148,7 @@ class Failure(Value):
         for frame in self.frames:
             lines.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
             lines += [f"    {frame.text}"] if frame.text else []
-        lines.append(f"{self.kind}: {self.message}" if self.message else self.kind)
+        lines.append(self.in_words)
         for number, one in enumerate(self.group, 1):
             lines.append(f"error {number} of the group:")
             lines += [f"  {line}" for line in one.traceback().splitlines()]

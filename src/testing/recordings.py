@@ -18,7 +18,6 @@ from outlast.core.errors import CannotRerun
 from outlast.core.event_stream import Event, EventReader, without_void
 from outlast.core.exports import Export, read_export, split_exports
 from outlast.core.exports import exported as write_export
-from outlast.core.failure import Failure
 from outlast.core.json import JSON, encode
 from outlast.core.records import Status
 from outlast.core.usage import Usage, usage_in
@@ -192,7 +191,7 @@ def recording_of(export: Export) -> Recording:
         turns=tuple(replace(turn, calls=writer.calls_of(key)) for key, turn in writer.turns.items()),
         activities=tuple(writer.activities.values()),
         result=None if end is None else end.result,
-        error=None if end is None else end.reason if end.failure is None else _words(end.failure),
+        error=None if end is None else end.reason if end.failure is None else end.failure.in_words,
     )
 
 
@@ -225,7 +224,7 @@ class _Writer:
                 self.turns[data.run, data.turn] = replace(turn, text=data.text, usage=usage)
             case events.ModelFailedData():
                 turn = self.turns[data.run, data.turn]
-                self.turns[data.run, data.turn] = replace(turn, error=_words(data.failure))
+                self.turns[data.run, data.turn] = replace(turn, error=data.failure.in_words)
             case events.HandedOffData():
                 turn = self.turns[data.run, data.turn]
                 self.turns[data.run, data.turn] = replace(turn, handed_off_to=data.to_agent)
@@ -237,7 +236,7 @@ class _Writer:
                 self._calls[_call(data)] = replace(made, result=data.result, has_ended=True)
             case events.ToolFailedData():
                 made = self._calls[_call(data)]
-                self._calls[_call(data)] = replace(made, error=_words(data.failure), has_ended=True)
+                self._calls[_call(data)] = replace(made, error=data.failure.in_words, has_ended=True)
             case events.ActivityStartedData():
                 self.activities[data.key] = RecordedCall(data.name, data.arguments)
             case events.ActivityCompletedData():
@@ -245,17 +244,13 @@ class _Writer:
                 self.activities[data.key] = replace(made, result=data.result, has_ended=True)
             case events.ActivityFailedData():
                 made = self.activities[data.key]
-                self.activities[data.key] = replace(made, error=_words(data.failure), has_ended=True)
+                self.activities[data.key] = replace(made, error=data.failure.in_words, has_ended=True)
             case _:
                 pass  # It is none of what a recording holds.
 
 
 def _call(data: events.CallData) -> tuple[_TurnKey, str]:
     return (data.run, data.turn), data.call_id
-
-
-def _words(failure: Failure) -> str:
-    return f"{failure.kind}: {failure.message}"
 
 
 def _json(value: JSON) -> str:

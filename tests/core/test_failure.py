@@ -109,6 +109,13 @@ error 2 of the group:
     assert not hasattr(Failure(kind="F", message="").error(), "__notes__")
 
 
+def test_an_error_without_a_text_is_named_once() -> None:
+    assert Failure.of(TimeoutError()).in_words == "TimeoutError"
+    assert Failure(kind="TimeoutError", message="").in_words == "TimeoutError"
+    assert Failure.of(TimeoutError("too late")).in_words == "TimeoutError: too late"
+    assert str(ActivityFailed("mail", 1, "TimeoutError", "TimeoutError")).endswith("with TimeoutError")
+
+
 def test_a_failed_step_has_the_error_of_its_attempt_as_the_cause() -> None:
     failed = step_error(Failure(kind="KeyError", message="'tea'", module="builtins"), "price", 2)
     assert isinstance(failed, ActivityFailed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
@@ -107,6 +108,28 @@ def test_the_error_of_a_server_behind_that_of_an_adapter_is_not_kept() -> None:
     (cause,) = causes_of(failure)
     assert "the server does not answer" in cause
     assert "sk-secret" not in failure.to_json().decode()
+
+
+async def waits() -> None:
+    await asyncio.wait_for(asyncio.sleep(10), 0.001)
+
+
+async def sleeps() -> None:
+    async with asyncio.timeout(0.001):
+        await asyncio.sleep(10)
+
+
+@pytest.mark.anyio
+async def test_the_wait_that_a_timeout_has_ended_is_a_cause_only_if_it_is_in_user_code() -> None:
+    with pytest.raises(TimeoutError) as raised:
+        await waits()
+    assert isinstance(raised.value.__cause__, asyncio.CancelledError)
+    assert failure_of(raised.value).cause is None
+    with pytest.raises(TimeoutError) as raised:
+        await sleeps()
+    cause = failure_of(raised.value).cause
+    assert cause is not None
+    assert (cause.in_words, cause.frames[-1].text) == ("CancelledError", "await asyncio.sleep(10)")
 
 
 def test_an_exit_says_where_as_well() -> None:

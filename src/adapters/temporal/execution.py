@@ -410,7 +410,7 @@ class TemporalExecution(Execution[Any]):
             error = await self._reason()
         elif status is Status.FAILED:
             failure = await self._failure()
-            error = f"{failure.kind}: {failure.message}"
+            error = failure.in_words
         elif (
             isinstance(found, WorkflowExecutionDescription)
             and found.raw_description.pending_workflow_task.attempt > 1

@@ -9,7 +9,6 @@ from typing import assert_never
 from outlast.cli.rendering.text import LENGTH, compact, duration, local_time, shortened
 from outlast.core import events
 from outlast.core.event_stream import Event
-from outlast.core.failure import Failure
 from outlast.core.json import JSON
 
 AGENT_LENGTH = 18
@@ -31,10 +30,6 @@ def sentence_of(event: Event, length: int | None = LENGTH, *, after: Sequence[st
     end = f" ({', '.join(after)})" if after else ""
     room = None if length is None else max(10, length - len(end))
     return shortened(_sentence_of(event.data, event.at), room) + end
-
-
-def _failure(failure: Failure) -> str:
-    return f"{failure.kind}: {failure.message}"
 
 
 def _decided(data: events.ApprovalGivenData | events.ApprovalDeniedData, verdict: str) -> str:
@@ -91,7 +86,7 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
         case events.ExecutionCompletedData():
             return "execution completed"
         case events.ExecutionFailedData():
-            return f"execution failed: {_failure(data.failure)}"
+            return f"execution failed: {data.failure.in_words}"
         case events.ExecutionCancelledData():
             return "execution cancelled"
         case events.ExecutionTerminatedData():
@@ -119,19 +114,19 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
         case events.ModelRepliedData():
             return _replied(data.result)
         case events.ModelFailedData():
-            return f"model failed: {_failure(data.failure)}"
+            return f"model failed: {data.failure.in_words}"
         case events.SummaryStartedData():
             return f"turn {data.turn}: summary of the older part asked for"
         case events.SummaryMadeData():
             return "summary made"
         case events.SummaryFailedData():
-            return f"summary failed, the run goes on without: {_failure(data.failure)}"
+            return f"summary failed, the run goes on without: {data.failure.in_words}"
         case events.ToolCalledData():
             return f"tool {data.tool} called"
         case events.ToolReturnedData():
             return f"tool {data.tool} returned {compact(data.result)}"
         case events.ToolFailedData():
-            return f"tool {data.tool} failed: {_failure(data.failure)}"
+            return f"tool {data.tool} failed: {data.failure.in_words}"
         case events.ToolExecutedData():
             return f"tool {data.tool} run by the server"
         case events.ResultUnsentData():
@@ -160,16 +155,16 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
         case events.ActivityCompletedData():
             return f"activity {data.name} completed: {compact(data.result)}"
         case events.ActivityFailedData():
-            return f"activity {data.name} failed: {_failure(data.failure)}"
+            return f"activity {data.name} failed: {data.failure.in_words}"
         case events.ChildStartedData():
             return f"child {data.child} of {data.workflow} started"
         case events.ChildCompletedData():
             return f"child {data.child} completed: {compact(data.result)}"
         case events.ChildFailedData():
             child = f"of {data.workflow}" if data.child is None else data.child
-            return f"child {child} failed: {_failure(data.failure)}"
+            return f"child {child} failed: {data.failure.in_words}"
         case events.AttemptFailedData():
-            return f"attempt {data.attempt} at {data.name} failed: {_failure(data.failure)}"
+            return f"attempt {data.attempt} at {data.name} failed: {data.failure.in_words}"
         case events.TimerStartedData():
             return f"timer started: it waits {_until(data.due_at, at)}"
         case events.TimerFiredData():
@@ -181,7 +176,7 @@ def _sentence_of(data: events.AnyEventData, at: datetime) -> str:
         case events.UpdateCompletedData():
             return f"update {data.name} answered: {compact(data.result)}"
         case events.UpdateFailedData():
-            return f"update {data.name} failed: {_failure(data.failure)}"
+            return f"update {data.name} failed: {data.failure.in_words}"
         case events.MessageSaidData():
             return f"message{'' if data.by is None else f' by {data.by}'} to {data.agent}: {data.text}"
         case events.RunInterruptedData():

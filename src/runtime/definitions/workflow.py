@@ -208,7 +208,12 @@ async def wait_condition(condition: Callable[[], bool], timeout: timedelta | flo
         timeout = timedelta(seconds=timeout)
     if timeout is not None:
         check_timedelta("the timeout of wait_condition", timeout)
-    await running_context("workflow.wait_condition()").wait_condition(condition, timeout)
+    try:
+        await running_context("workflow.wait_condition()").wait_condition(condition, timeout)
+    except TimeoutError as error:
+        if isinstance(error.__cause__, asyncio.CancelledError):  # else the condition itself has raised it
+            raise TimeoutError(f"the condition did not hold within {timeout}") from None
+        raise
 
 
 def all_handlers_finished() -> bool:
@@ -354,7 +359,10 @@ async def ask(
     try:
         async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
             answered = await context.answer_to(key, faults_in)
-    except (TimeoutError, asyncio.CancelledError):
+    except TimeoutError:
+        context.emit(QuestionWithdrawnData(key=key))
+        raise TimeoutError(f"nobody has answered the question within {timeout}") from None
+    except asyncio.CancelledError:
         context.emit(QuestionWithdrawnData(key=key))
         raise
     context.emit(QuestionAnsweredData(key=key, answer=answered.value, by=answered.by))

@@ -442,7 +442,7 @@ class Driver:
         store, clock, execution_id = self._services.store, self._services.clock, self.claim.execution_id
         written = await read_journal(store, clock, execution_id)
         journal = [record async for record in decoded(written)]
-        reason = as_reason(f"it failed: {end.failure.kind}: {end.failure.message}")
+        reason = as_reason(f"it failed: {end.failure.in_words}")
         held = held_at_failure(execution_id, [*journal, *batch.records], self._now(), reason=reason)
         seen = await self._seen_without_cancellation()
         if held is None or seen is None:

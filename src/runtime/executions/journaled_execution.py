@@ -305,7 +305,7 @@ class JournaledExecution(Execution[Any]):
         ended_badly = head.status in (Status.FAILED, Status.TERMINATED)
         end = await self._closing(head) if ended_badly else None
         failure, reason = (None, head.reason) if end is None else (end.failure, end.reason)
-        error = reason if failure is None else f"{failure.kind}: {failure.message}"
+        error = reason if failure is None else failure.in_words
         if head.held and head.waiting != PAUSED:
             failure = await self._failure_before_hold(head)
         return ExecutionDescription(

@@ -8,10 +8,12 @@ only those are kept that a journal has held already.
 
 from __future__ import annotations
 
+import asyncio
 import linecache
 import re
 import sys
 from collections.abc import Collection
+from types import CodeType
 
 from outlast.core.errors import ForeignError, OutlastError
 from outlast.core.failure import GROUP_ERRORS_MAX, Failure, Frame, failure_behind, leaves_of
@@ -81,6 +83,8 @@ def _cause_of(error: BaseException, causes: int) -> Failure | None:
         return _with_causes(kept, causes - 1)
     if isinstance(error, OutlastError):
         return None
+    if isinstance(cause, asyncio.CancelledError) and not _user_places(cause):
+        return None  # A time-out has ended a wait of a library's, of which nobody wants to know.
     return _located(cause, failure_without_traceback(cause, sys.maxsize), causes - 1)
 
 
@@ -90,15 +94,23 @@ def _with_causes(failure: Failure, causes: int) -> Failure:
     return failure.with_(cause=_with_causes(failure.cause, causes - 1) if causes else None)
 
 
-def _frames(error: BaseException) -> tuple[Frame, ...]:
-    """Return the frames of user code; without one, the frame that raised an error that is not ours."""
+def _places(error: BaseException) -> list[tuple[CodeType, int]]:
     trace, places = error.__traceback__, []
     while trace is not None:
         places.append((trace.tb_frame.f_code, trace.tb_lineno))
         trace = trace.tb_next
-    shown = [place for place in places if is_user_code(place[0].co_filename)]
+    return places
+
+
+def _user_places(error: BaseException) -> list[tuple[CodeType, int]]:
+    return [place for place in _places(error) if is_user_code(place[0].co_filename)]
+
+
+def _frames(error: BaseException) -> tuple[Frame, ...]:
+    """Return the frames of user code; without one, the frame that raised an error that is not ours."""
+    shown = _user_places(error)
     if not shown and not isinstance(error, OutlastError):
-        shown = places[-1:]
+        shown = _places(error)[-1:]
     return tuple(
         Frame(
             file=code.co_filename,

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -132,6 +133,10 @@ class Pricing:
                 return (await Runner.run(_clerk(place), "go", ScriptedSession(_call_today))).text
             case "script":
                 return await Runner.run(Agent(model="m", name="careless"), "go", ScriptedSession(refuse))
+            case "condition":
+                return await workflow.wait_condition(lambda: False, timeout=0.01)
+            case "question":
+                return await workflow.ask("Which price?", timeout=timedelta(seconds=0.01))
             case "literal":
                 return keep_secret(price_of("tea"), "sk-in-the-code")
             case "model":
@@ -232,6 +237,26 @@ class FailureContract(DurabilityContractBase):
             ("'tea'", "price_of"),
             ("'milk'", "price_of"),
         ]
+
+    @pytest.mark.parametrize(
+        ("place", "said"),
+        [
+            ("condition", "the condition did not hold within 0:00:00.010000"),
+            ("question", "nobody has answered the question within 0:00:00.010000"),
+        ],
+    )
+    async def test_d21_a_timeout_says_once_what_did_not_come(
+        self, stage: Stage, place: str, said: str
+    ) -> None:
+        execution, _ = await stage.start(Pricing, place)
+        await stage.worker(Pricing)
+        with pytest.raises(ExecutionFailed, match=f"failed with TimeoutError: {said}") as caught:
+            await stage.later(execution.result(), 1)
+        assert type(caught.value.__cause__) is TimeoutError
+        assert caught.value.__cause__.__cause__ is None
+        failure = (await execution.describe()).failure
+        assert failure is not None
+        assert [frame.function for frame in failure.frames] == ["Pricing.run"]
 
     @pytest.mark.parametrize("place", ["activity", "literal"])
     async def test_d21_no_value_of_a_variable_and_no_literal_is_kept(self, stage: Stage, place: str) -> None:
