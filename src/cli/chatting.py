@@ -43,7 +43,7 @@ def chat(
 
     Each line is a message; the text of the answer is printed as it is written. The conversation is an
     execution, which this command carries on while it runs. Ctrl-D or Ctrl-C ends the command, not the
-    conversation.
+    conversation. If the lines come from a pipe and one of them got an error, it exits with 1.
     """
     asyncio.run(_chat(agent, id, session, backend))
 
@@ -58,13 +58,20 @@ async def _chat(target: str, id: str, session: str | None, url: str | None) -> N
             position = 0
             async for event in execution.events(follow=False):
                 position = event.position
+            has_failed = False
             while (line := await asyncio.to_thread(_next_line)) is not None:
                 if line.strip():
-                    position = await _answered(execution, line, position)
+                    position, is_answered = await _answered(execution, line, position)
+                    has_failed = has_failed or not is_answered
+    if has_failed and not sys.stdin.isatty():
+        raise typer.Exit(1)  # Nobody is there who has read the errors.
 
 
-async def _answered(execution: Execution, line: str, position: int) -> int:
-    """Send a message, print what comes until it is answered, and return the position of the last event."""
+async def _answered(execution: Execution, line: str, position: int) -> tuple[int, bool]:
+    """Send a message, and print what comes until it is answered.
+
+    Return the position of the last event, and whether there is an answer, not an error.
+    """
     asked = asyncio.ensure_future(execution.update("ask", line))
     printer = Printer(position)
     events = execution.events(position)
@@ -81,7 +88,7 @@ async def _answered(execution: Execution, line: str, position: int) -> int:
     typer.echo("")
     if state["error"] is not None:
         typer.echo(f"error: {printable(state['error'])}", err=True)
-    return printer.position
+    return printer.position, state["error"] is None
 
 
 class Printer:
