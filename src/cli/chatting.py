@@ -58,7 +58,7 @@ def chat(
     Each line is a message; the text of the answer is printed as it is written. If the answer waits for a
     person, the command to go on with is on stderr; give it in another terminal. The conversation is an
     execution, which this command carries on while it runs. Ctrl-D or Ctrl-C ends the command, not the
-    conversation.
+    conversation. If the lines come from a pipe and one of them got an error, it exits with 1.
     """
     asyncio.run(_chat(agent, id, session, backend))
 
@@ -75,9 +75,12 @@ async def _chat(target: str, id: str, session: str | None, url: str | None) -> N
                 position = event.position
             printer = Printer(id, "" if url is None else " --backend URL", position)
             await _show_waits(execution, printer)
+            has_failed = False
             while (line := await asyncio.to_thread(_next_line)) is not None:
-                if line.strip():
-                    await _answered(execution, line, printer)
+                if line.strip() and not await _is_answered(execution, line, printer):
+                    has_failed = True
+    if has_failed and not sys.stdin.isatty():
+        raise typer.Exit(1)  # Nobody is there who has read the errors.
 
 
 async def _show_waits(execution: Execution, printer: Printer) -> None:
@@ -91,8 +94,8 @@ async def _show_waits(execution: Execution, printer: Printer) -> None:
         printer.question(question.question, question.key)
 
 
-async def _answered(execution: Execution, line: str, printer: Printer) -> None:
-    """Send a message, and print what comes until it is answered."""
+async def _is_answered(execution: Execution, line: str, printer: Printer) -> bool:
+    """Send a message, and print what comes until it is answered; return False if the answer is an error."""
     asked = asyncio.ensure_future(execution.update("ask", line))
     events = execution.events(printer.position)
     coming = asyncio.ensure_future(anext(events))
@@ -107,6 +110,7 @@ async def _answered(execution: Execution, line: str, printer: Printer) -> None:
         printer.show(event)
     if state["error"] is not None:
         typer.echo(f"error: {printable(state['error'])}", err=True)
+    return state["error"] is None
 
 
 class Printer:

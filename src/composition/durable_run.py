@@ -55,17 +55,31 @@ class DurableRun:
     async def run(self, graph: dict[str, JSON], inputs: list[dict[str, JSON]], bounds: Bounds) -> None:
         context = current_context.get()
         assert context is not None
-        agent, session, given_context = _callers[context.info.execution_id][-1]
+        callers = _callers[context.info.execution_id]
+        for one in callers:
+            one.has_run = True
+        caller = callers[-1]
         given = wire.entries.validate_python(inputs)
-        await run_agent(agent, given, session, bounds, context, RUN_KEY, given_context)
+        await run_agent(caller.agent, given, caller.session, bounds, context, RUN_KEY, caller.context)
 
 
 RUN_KEY = run_key("")
 """The key of the run that such an execution is."""
 
 
-_callers: dict[str, list[tuple[Agent, Session, Any]]] = {}
-"""The callers in this process that wait for a durable run, by execution: agent, session and context of each.
+@dataclass(eq=False)
+class RunCaller:
+    """A caller in this process that waits for a durable run."""
+
+    agent: Agent[Any, Any]
+    session: Session
+    context: Any
+    has_run: bool = False
+    """True if the code of the run has been at work here since the call."""
+
+
+_callers: dict[str, list[RunCaller]] = {}
+"""The callers, by execution.
 
 Several may wait for one run. Their agents are the same as far as the input of the execution says, so the code
 goes with any of them.
@@ -73,13 +87,15 @@ goes with any of them.
 
 
 @contextmanager
-def carried_by(agent: Agent[Any, Any], session: Session, given_context: Any, *, id: str) -> Iterator[None]:
+def carried_by(
+    agent: Agent[Any, Any], session: Session, given_context: Any, *, id: str
+) -> Iterator[RunCaller]:
     """Let the durable run with this id use that agent, session and context in this process, in the block."""
-    caller = (agent, session, given_context)
+    caller = RunCaller(agent, session, given_context)
     callers = _callers.setdefault(id, [])
     callers.append(caller)
     try:
-        yield
+        yield caller
     finally:
         callers.remove(caller)
         if not callers:
@@ -124,32 +140,34 @@ class DurableCall(Generic[T]):
 
     async def result(self) -> RunResult[T]:
         """Carry the run on to its end, and return its result."""
-        async with self._carried_on() as (execution, worker):
-            outcome = self._outcome_of(execution)
+        async with self._carried_on() as (execution, worker, caller):
+            outcome = self._outcome_of(execution, caller)
             return cast(RunResult[T], await first_of(outcome, worker.run(), tell_waits(execution)))
 
     async def watched(self, emit: EmitEvents) -> RunResult[T]:
         """Do the same, and pass all events of the execution to `emit`, with text as it is written."""
         watched = replace(self, session=_streaming(self.session))
-        async with watched._carried_on() as (execution, worker):
-            outcome = watched._outcome_of(execution, emit)
+        async with watched._carried_on() as (execution, worker, caller):
+            outcome = watched._outcome_of(execution, caller, emit)
             return cast(RunResult[T], await first_of(outcome, worker.run(), tell_waits(execution)))
 
     @asynccontextmanager
-    async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any]]:
+    async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any, RunCaller]]:
         """Start or find the execution, and open a worker for it."""
         async with opened(self.backend) as backend:
             # A queue of its own: no other process has the agent, so none may claim the execution.
             queue = f"run/{self.id}"
             described = self.graph.model_dump(mode="json")
-            with carried_by(self.agent, self.session, self.context, id=self.id):
+            with carried_by(self.agent, self.session, self.context, id=self.id) as caller:
                 execution = await backend.start(
                     DurableRun, described, self.inputs, self.bounds, id=self.id, task_queue=queue
                 )
                 async with backend.worker([DurableRun], task_queue=queue, **AT_ONCE) as worker:
-                    yield execution, worker
+                    yield execution, worker, caller
 
-    async def _outcome_of(self, execution: Execution, emit: EmitEvents | None = None) -> RunResult[T]:
+    async def _outcome_of(
+        self, execution: Execution, caller: RunCaller, emit: EmitEvents | None = None
+    ) -> RunResult[T]:
         if emit is not None:
             async for event in execution.events():
                 emit([event])
@@ -163,12 +181,24 @@ class DurableCall(Generic[T]):
             if error is not failed:
                 for note in failed.__notes__:
                     error.add_note(note)
+            if not caller.has_run:
+                error.add_note(await _stored(execution))
             raise error from None
         record = await self._recorded(execution)
         return RunResult(record, reachable(self.agent)[record.agent])
 
     async def _recorded(self, execution: Execution) -> RunRecord:
         return _outcome_in([record async for record in execution.records()], self.graph, self.inputs)
+
+
+async def _stored(execution: Execution) -> str:
+    """Return the note for the failure of an execution that had ended before it was asked for."""
+    ended_at = (await execution.describe()).ended_at
+    when = "earlier" if ended_at is None else f"at {ended_at:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"execution {execution.id!r} failed with this {when}, and nothing was run now: "
+        f"`outlast retry {execution.id}` opens it again, then the same call goes on; or use another id"
+    )
 
 
 async def answer_of(execution: Execution) -> JSON:

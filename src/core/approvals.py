@@ -8,7 +8,7 @@ or for the same one with other arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -196,6 +196,12 @@ def _asked(data: ApprovalRequestedData) -> PendingApproval:
     )
 
 
+def names_of(calls: Sequence[PendingApproval]) -> list[str]:
+    """Return the shortest name of each call of an execution: its id, or its key if others have that id."""
+    ids = [call.call_id for call in calls]
+    return [call.call_id if ids.count(call.call_id) == 1 else call.key for call in calls]
+
+
 def decision_on(
     execution_id: str,
     asked: AskedCalls,
@@ -221,7 +227,7 @@ def decision_on(
         raise DefinitionError("a denied call is not made, so it takes no edited_arguments; give a reason")
     found = [one for one in asked.waiting if call_id in (one.call_id, one.key)]
     if len(found) != 1:
-        waiting = [one.key for one in found or asked.waiting]
+        waiting = [one.key for one in found] or names_of(asked.waiting)
         done = [one for one in asked.decided if call_id in (one.call_id, one.key)]
         if done and not found:
             raise AlreadyDecided(execution_id, call_id, waiting, verdict=done[-1].verdict, by=done[-1].by)

@@ -23,6 +23,8 @@ async def look(city: str) -> str:
 
 
 def script(request):
+    if "nothing" in str(request.new[-1]):
+        raise ValueError("no key")
     if request.turn == 1 and "weather" in str(request.new[-1].content):
         return call("look", {"city": "Lyon"})
     said = len([entry for entry in request.history if entry.type == "message.input"])
@@ -197,3 +199,11 @@ def test_what_is_no_agent_is_refused(tmp_path: Path, target: str, said: str) -> 
     assert refused.returncode == 1
     assert said in refused.stderr
     assert not (tmp_path / "chat.db").exists()
+
+
+def test_lines_from_a_pipe_that_get_an_error_are_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "talk.py").write_text(MODULE)
+    ended = chat(tmp_path, "Say nothing\nHello\n", "talk:clerk", "--session", "session", "--id", "c-1")
+    assert ended.returncode == 1
+    assert "error: " in ended.stderr
+    assert "That is all." in ended.stdout

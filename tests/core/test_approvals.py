@@ -154,7 +154,7 @@ def test_a_call_is_named_by_its_key_or_by_an_id_that_no_other_has() -> None:
     with pytest.raises(NotPending, match=r"several calls.*r0/t1/x, r1/t1/x") as several:
         decision_on("e", ASKED, "x", "allow")
     assert several.value.ambiguous
-    with pytest.raises(NotPending, match=r"no call 'z'.*r1/t1/y"):
+    with pytest.raises(NotPending, match=r"no call 'z'.*: r0/t1/x, r1/t1/x, y$"):
         decision_on("e", ASKED, "z", "allow")
     with pytest.raises(NotPending, match="none"):
         decision_on("e", AskedCalls(), "z", "allow")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from outlast.core.fingerprints import call_fingerprint, execution_fingerprint
 from outlast.core.json import JSON
-from tests.core.json_values import json_objects
+from tests.core.strategies import json_objects
 
 names = st.text(max_size=3)
 
