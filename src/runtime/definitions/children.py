@@ -28,6 +28,7 @@ from outlast.ports.durability.steps import Call, MessageChild, StartChild, Step
 from outlast.ports.durability.workflow_context import AwaitedChild, WorkflowContext
 from outlast.ports.journal import check_id
 from outlast.ports.method_references import Handler, name_of
+from outlast.runtime.definitions.given_values import check_number
 from outlast.runtime.definitions.known_workflows import definition_of, running_context
 
 A = TypeVar("A")
@@ -257,16 +258,17 @@ async def map(
     this cancels the children that are open.
 
     Raises:
-        ChildrenFailed: some did not complete. It says which, and its cause is the group of their errors.
+        ChildrenFailed: some did not complete. It says which, its cause is the group of their errors, and its
+            `results` are those of the others.
         DefinitionError: `at_once` is not a positive number.
     """
+    running_context("workflow.map")
     definition = definition_of(workflow)
-    if at_once < 1:
-        raise DefinitionError(f"at_once is the number of children at a time, 1 or more, not {at_once}")
+    check_number("at_once of workflow.map", at_once)
     waiting = list(enumerate(items))
     waiting.reverse()
     count = len(waiting)
-    results: list[Any] = [None] * count
+    results: dict[int, Any] = {}
     failed: dict[int, Exception] = {}
 
     async def work() -> None:
@@ -286,10 +288,10 @@ async def map(
         numbers = sorted(failed)
         errors = [failed[number] for number in numbers]
         quoted = [str(error) for error in errors[:QUOTED_MAX]]
-        raise ChildrenFailed(definition.name, count, numbers, quoted) from ExceptionGroup(
-            "the children that did not complete", errors
-        )
-    return results
+        error = ChildrenFailed(definition.name, count, numbers, quoted)
+        error.results = results
+        raise error from ExceptionGroup("the children that did not complete", errors)
+    return [results[number] for number in range(count)]
 
 
 def _asked(
