@@ -56,6 +56,7 @@ def desk(shop: Path) -> None:
 @pytest.mark.usefixtures("desk")
 def test_an_execution_gets_signals_answers_and_ends() -> None:
     assert call("signal", "d-1", "note", "tea").returncode == 0
+    assert call("signal", "d-1", "note", "none", "-2").returncode == 0
     assert (
         call("signal", "d-1", "note", "--arg", "text=milk", "--arg", "times=2", "--module", "desk").stdout
         == ""
