@@ -25,6 +25,7 @@ from outlast.core.entries import (
 )
 from outlast.core.errors import DefinitionError
 from outlast.core.failure import named_message_of
+from outlast.core.given_values import check_number
 from outlast.core.json import encode
 from outlast.core.values import faults
 
@@ -50,14 +51,13 @@ class KeepLastTurns:
     """Keeps the last `turns` replies with their results, and the messages that led to them.
 
     Raises:
-        DefinitionError: `turns` is less than 1.
+        DefinitionError: `turns` is not a whole number of 1 or more.
     """
 
     turns: int
 
     def __post_init__(self) -> None:
-        if self.turns < 1:
-            raise DefinitionError(f"KeepLastTurns({self.turns}) would keep nothing; use 1 or more")
+        check_number("the number of turns of KeepLastTurns", self.turns)
 
     def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
         return [conversation[position] for position in self.positions(conversation)]
@@ -80,15 +80,14 @@ class TokenBudget:
     alone are more.
 
     Raises:
-        DefinitionError: `tokens` is less than 1.
+        DefinitionError: `tokens` is not a whole number of 1 or more.
     """
 
     tokens: int
     count: Callable[[Entry], int] = estimated_tokens
 
     def __post_init__(self) -> None:
-        if self.tokens < 1:
-            raise DefinitionError(f"TokenBudget({self.tokens}) has room for nothing; use 1 or more")
+        check_number("the number of tokens of TokenBudget", self.tokens)
 
     def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
         return [conversation[position] for position in self.positions(conversation)]

@@ -80,6 +80,9 @@ def written_tokens(usage: Usage) -> int:
     return max(usage.completion_tokens, usage.total_tokens - read_tokens(usage))
 
 
+_WRITTEN = 'prices={"the model": outlast.Price(input=…, output=…)}'
+
+
 class Prices(Mapping[str, Price]):
     """The prices that a session is given, by the names of models and connectors; it does not change."""
 
@@ -89,12 +92,11 @@ class Prices(Mapping[str, Price]):
         Raises:
             ConfigurationError: they are not prices.
         """
+        if prices is not None and not isinstance(prices, Mapping):
+            raise ConfigurationError(f"prices is a {type(prices).__name__}; write {_WRITTEN}")
         for name, price in (prices or {}).items():
             if not isinstance(name, str) or not isinstance(price, Price):
-                raise ConfigurationError(
-                    f"the price of {name!r} is {type(price).__name__}; write "
-                    'prices={"the model": outlast.Price(input=…, output=…)}'
-                )
+                raise ConfigurationError(f"the price of {name!r} is {type(price).__name__}; write {_WRITTEN}")
         self._prices: dict[str, Price] = dict(prices or {})
 
     def __getitem__(self, name: str) -> Price:

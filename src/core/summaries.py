@@ -17,6 +17,7 @@ from outlast.core.context_processors import ContextProcessor, KeepLastTurns, blo
 from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
 from outlast.core.errors import ConfigurationError, DefinitionError
 from outlast.core.failure import named_message_of
+from outlast.core.given_values import check_number, check_text
 from outlast.core.values import Value
 
 SUMMARISER = "summariser"
@@ -114,12 +115,10 @@ class SummariseHistory:
 
     def __post_init__(self) -> None:
         for name in ("over_tokens", "keep_turns"):
-            if getattr(self, name) < 1:
-                raise DefinitionError(f"{name} of SummariseHistory is {getattr(self, name)}; use 1 or more")
-        if self.model is not None and not self.model.strip():
-            raise DefinitionError("the model of SummariseHistory is an empty text; name one, or leave it out")
-        if not self.instructions.strip():
-            raise DefinitionError("the instructions of SummariseHistory are empty; leave them out instead")
+            check_number(f"{name} of SummariseHistory", getattr(self, name))
+        if self.model is not None:
+            check_text("the model of SummariseHistory", self.model)
+        check_text("instructions of SummariseHistory", self.instructions)
 
     def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
         """Return the conversation unchanged: the run has already put the summary in."""

@@ -132,7 +132,7 @@ async def test_a_session_refuses_what_it_cannot_do_before_the_first_call() -> No
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"max_parallel_tools": 0}, "max_parallel_tools of agent 'a' is 0; use 1 or more"),
+        ({"max_parallel_tools": 0}, "max_parallel_tools of agent 'a' is 0; use a whole number, 1 or more"),
         (
             {"tool_choice": "use the best"},
             "tool_choice of agent 'a' is 'use the best'; use one of auto, none",
@@ -188,7 +188,10 @@ def index(*tools: Any) -> outlast.ToolIndex:
             "agent 'a' requires approval of a tool 'duoble' that it does not have; its tools: double",
         ),
         ({"tool_choice": 7}, "tool_choice of agent 'a' must be text, not int"),
-        ({"max_parallel_tools": "3"}, "max_parallel_tools of agent 'a' is '3'; use 1 or more"),
+        (
+            {"max_parallel_tools": "3"},
+            "max_parallel_tools of agent 'a' is '3'; use a whole number, 1 or more",
+        ),
         ({"fallback_models": [7]}, "fallback_models of agent 'a' must be text, not int"),
         ({"description": 7}, "description of agent 'a' must be text, not int"),
         ({"output_type": "Answer"}, "output_type of agent 'a' has no JSON schema: it is 'Answer'"),

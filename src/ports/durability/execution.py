@@ -22,6 +22,7 @@ from outlast.core.errors import (
 )
 from outlast.core.event_stream import Event, without_void
 from outlast.core.failure import Failure
+from outlast.core.given_values import check_text
 from outlast.core.notebook_html import fact_table
 from outlast.core.questions import ANSWER_UPDATE, PendingQuestion, questions_in
 from outlast.core.records import AnyRecord, Status
@@ -261,9 +262,11 @@ class Steering(Messages, Protocol):
         answered asks it again. If several runs are at work, `run` names one, by the key that its events have.
 
         Raises:
+            DefinitionError: the text is empty.
             NoRunAtWork: no run is at work, or several are; nothing has changed.
             ExecutionAlreadyEnded: the execution has ended.
         """
+        check_text("the text to say", text)
         await self._steer(SAY_UPDATE, text=text, run=run, by=by)
 
     async def interrupt(

@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from outlast.core.errors import DefinitionError, NotInWorkflow, UnknownDefinition
 from outlast.core.failure import class_name
+from outlast.core.given_values import check_duration, check_number
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.core.retry import RetryPolicy
@@ -169,7 +170,10 @@ class _ActivityDecorator:
         check_approval(requires_approval, "requires_approval")
         if local and effect == "once":
             raise DefinitionError('an activity with effect="once" must not be local: a crash would repeat it')
-        _check_options(attempts, retry_policy_backoff_coefficient, start_to_close_timeout, heartbeat_timeout)
+        check_number("retry_policy_max_attempts", attempts)
+        check_duration("retry_policy_initial_interval", retry_policy_initial_interval)
+        check_duration("retry_policy_max_interval", retry_policy_max_interval)
+        _check_options(retry_policy_backoff_coefficient, start_to_close_timeout, heartbeat_timeout)
         options = ActivityOptions(
             start_to_close_timeout=start_to_close_timeout.total_seconds(),
             heartbeat_timeout=None if heartbeat_timeout is None else heartbeat_timeout.total_seconds(),
@@ -237,16 +241,16 @@ class _Decorate:
 activity = _ActivityDecorator()
 
 
-def _check_options(
-    attempts: int, coefficient: float, timeout: timedelta, heartbeat_timeout: timedelta | None
-) -> None:
-    if attempts < 1:
-        raise DefinitionError(f"retry_policy_max_attempts is {attempts}; it must be at least 1")
-    if coefficient < 1:
+def _check_options(coefficient: Any, timeout: timedelta, heartbeat_timeout: timedelta | None) -> None:
+    if not isinstance(coefficient, (int, float)) or coefficient < 1:
         raise DefinitionError(f"retry_policy_backoff_coefficient is {coefficient}; it must be at least 1")
+    check_duration("start_to_close_timeout", timeout)
     if timeout <= timedelta(0):
         raise DefinitionError("start_to_close_timeout must be longer than nothing")
-    if heartbeat_timeout is not None and heartbeat_timeout <= timedelta(0):
+    if heartbeat_timeout is None:
+        return
+    check_duration("heartbeat_timeout", heartbeat_timeout)
+    if heartbeat_timeout <= timedelta(0):
         raise DefinitionError("heartbeat_timeout must be longer than nothing; leave it out for none")
 
 

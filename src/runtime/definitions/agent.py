@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from outlast.core.agents import TOOL_CHOICES, TOOL_NAME, agent_tool_name, handoff_tool
 from outlast.core.context_processors import ContextProcessor
 from outlast.core.errors import DefinitionError
+from outlast.core.given_values import check_list, check_number, check_text
 from outlast.core.json import JSON
 from outlast.core.limits import DEFAULT_MAX_TURNS
 from outlast.core.summaries import SummariseHistory
@@ -125,10 +126,7 @@ class Agent(Generic[C_contra, T_co]):
         if isinstance(self.fallback_models, str):
             raise DefinitionError(f"fallback_models of agent {self.name!r} is a text; give a list of names")
         self._check_shapes()
-        if self.output_retries < 0:
-            raise DefinitionError(
-                f"output_retries of agent {self.name!r} is {self.output_retries}; use 0 or more"
-            )
+        check_number(f"output_retries of agent {self.name!r}", self.output_retries, least=0)
         self._check_tool_options()
         for guardrail in (*self.input_guardrails, *self.output_guardrails):
             check_guardrail(guardrail, self.name, isinstance(guardrail, Agent))
@@ -201,9 +199,8 @@ class Agent(Generic[C_contra, T_co]):
 
     def _check_tool_options(self) -> None:
         choice = self.tool_choice
-        most: Any = self.max_parallel_tools
-        if most is not None and not (isinstance(most, int) and most >= 1):
-            raise DefinitionError(f"max_parallel_tools of agent {self.name!r} is {most!r}; use 1 or more")
+        if self.max_parallel_tools is not None:
+            check_number(f"max_parallel_tools of agent {self.name!r}", self.max_parallel_tools)
         if choice is not None and not TOOL_NAME.match(choice):
             raise DefinitionError(
                 f"tool_choice of agent {self.name!r} is {choice!r}; use one of {', '.join(TOOL_CHOICES)}, or "
@@ -319,10 +316,12 @@ class AgentTool:
                 "an agent tool needs an Agent, or a function that returns it; "
                 f"not {type(self.agent).__name__}"
             )
-        for bound in ("max_turns", "max_depth"):
-            number = getattr(self, bound)
-            if number is not None and number < 1:
-                raise DefinitionError(f"{bound} of an agent tool is {number}; use 1 or more")
+        check_number("max_turns of an agent tool", self.max_turns)
+        if self.max_depth is not None:
+            check_number("max_depth of an agent tool", self.max_depth)
+        for text in ("name", "description"):
+            if getattr(self, text) is not None:
+                check_text(f"{text} of an agent tool", getattr(self, text), may_be_empty=True)
 
     @property
     def target(self) -> Agent[Any]:
@@ -372,6 +371,9 @@ class Handoff:
     input_filter: ContextProcessor | Sequence[ContextProcessor] = ()
 
     def __post_init__(self) -> None:
+        given: Any = self.input_filter
+        if not callable(given):
+            check_list("the input_filter of a handoff", given)
         one: Any
         for one in self.filters:
             if (

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from outlast.core.agents import TOOL_CHOICES, TOOL_NAME
 from outlast.core.built_in_tools import BUILT_IN_TYPES
 from outlast.core.errors import DefinitionError
+from outlast.core.given_values import check_list
 from outlast.core.json import JSON
 from outlast.runtime.definitions.activity import Activity
 from outlast.runtime.definitions.callables import name_of
@@ -76,9 +77,7 @@ def name_of_function(agent: str, tool: Any) -> str:
 def check_lists(agent: str, **lists: Any) -> None:
     """Raise DefinitionError unless these are lists, or other collections of things in order."""
     for name, given in lists.items():
-        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Collection):
-            shown = repr(given) if isinstance(given, str) else type(given).__name__
-            raise DefinitionError(f"{name} of agent {agent!r} must be a list, not {shown}: write [...]")
+        check_list(f"{name} of agent {agent!r}", given)
 
 
 def check_mappings(agent: str, **mappings: Any) -> None:

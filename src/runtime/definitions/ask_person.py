@@ -33,7 +33,11 @@ def AskPerson(  # reads as a tool
     Args:
         to: The people who are asked, as they are known to those who look at the inbox.
         timeout: The longest time to wait; as long as it takes by default.
+
+    Raises:
+        DefinitionError: an argument is not of its type.
     """
+    workflow.check_question("The model asks.", to, timeout)
 
     async def ask_person(question: str) -> str:
         """Ask a person, and wait for the answer.

@@ -21,6 +21,7 @@ from outlast.core.errors import (
     InvalidArguments,
     OutlastError,
 )
+from outlast.core.given_values import check_number, check_text
 from outlast.core.json import JSON
 from outlast.core.records import StepKind
 from outlast.ports.definitions import ActivityOptions, WorkflowDefinition, check_options
@@ -28,7 +29,6 @@ from outlast.ports.durability.steps import Call, MessageChild, StartChild, Step
 from outlast.ports.durability.workflow_context import AwaitedChild, WorkflowContext
 from outlast.ports.journal import check_id
 from outlast.ports.method_references import Handler, name_of
-from outlast.runtime.definitions.given_values import check_number
 from outlast.runtime.definitions.known_workflows import definition_of, running_context
 
 A = TypeVar("A")
@@ -312,9 +312,10 @@ def _asked(
             f'on_parent_end is "cancel", "terminate" or "abandon", and says what happens to the child when '
             f"its parent ends, not {on_parent_end!r}"
         )
-    for text in (id, task_queue):
+    for name, text in (("id", id), ("task_queue", task_queue)):
         try:
             if text is not None:
+                check_text(f"the {name} of a child", text)
                 check_id(text)
         except ValueError as error:
             raise DefinitionError(f"a child cannot have that id or task queue: {error}") from error

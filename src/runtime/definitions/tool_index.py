@@ -11,6 +11,7 @@ from typing import Any
 
 from outlast.core.agents import TOOL_NAME, ToolSpec
 from outlast.core.errors import DefinitionError, UnknownTool
+from outlast.core.given_values import check_list, check_number, check_text
 from outlast.core.json import JSON
 from outlast.core.tool_search import ranked
 from outlast.ports.resources import Resources
@@ -54,13 +55,15 @@ class ToolIndex:
     limit: int = 8
 
     def __post_init__(self) -> None:
+        check_text("the name of a tool index", self.name)
+        check_text(f"the description of tool index {self.name!r}", self.description, may_be_empty=True)
+        check_list(f"tools of tool index {self.name!r}", self.tools)
         search: Any = self.search
         if not callable(search) or is_async(search):
             raise DefinitionError(
                 f"the search of tool index {self.name!r} must be a plain function of a query and the tools"
             )
-        if self.limit < 1:
-            raise DefinitionError(f"limit of tool index {self.name!r} is {self.limit}; use 1 or more")
+        check_number(f"limit of tool index {self.name!r}", self.limit)
         if not TOOL_NAME.match(self.name):
             raise DefinitionError(
                 f"tool index {self.name!r} has a name the model API refuses; use 1 to 64 letters, digits, "

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, ove
 
 from outlast.core.errors import DefinitionError
 from outlast.core.events import QuestionAnsweredData, QuestionAskedData, QuestionWithdrawnData, TaggedData
+from outlast.core.given_values import check_duration, check_text
 from outlast.core.json import JSON
 from outlast.core.tags import TAGS_MAX, changed, checked_changes, too_many
 from outlast.ports.definitions import (
@@ -74,6 +75,9 @@ def define(
             keyword-only parameter with the name of an option: `id`, `task_queue`, `tags` or `backend` for
             the entrypoint, `id` for an update.
     """
+
+    if keep is not None:
+        check_duration("keep, how long an execution is kept,", keep)
 
     def decorate(cls: C) -> C:
         definition = _read(cls, cls.__name__ if name is None else name, keep, on_failure)
@@ -272,6 +276,15 @@ def tag(tags: Mapping[str, str | None]) -> None:
     context.state[_TAGS] = after
 
 
+def check_question(question: Any, to: Any, timeout: Any) -> None:
+    """Raise DefinitionError unless these can be a question, those who are asked, and how long it waits."""
+    check_text("the question to a person", question)
+    if to is not None:
+        check_text("to, the people who are asked,", to)
+    if timeout is not None:
+        check_duration("the timeout of a question", timeout)
+
+
 @overload
 async def ask(question: str, /, *, timeout: timedelta | None = None, to: str | None = None) -> str: ...
 @overload
@@ -300,10 +313,11 @@ async def ask(
 
     Raises:
         TimeoutError: nobody has answered in time; the question is withdrawn.
-        DefinitionError: the type has no JSON schema.
+        DefinitionError: the type has no JSON schema, or an argument is not of its type.
         NotSupported: this is a native workflow of Temporal.
     """
     context = running_context("workflow.ask")
+    check_question(question, to, timeout)
     codec = Codec(answer, owner="the answer")
     schema, definitions = codec.schema()
     key = context.next_key()
