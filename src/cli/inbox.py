@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from outlast.cli.completing import completed_ids
+from outlast.cli.negative_numbers import WithNumbers
 from outlast.cli.opening import opened
 from outlast.cli.options import BackendOption, IdArgument, JsonOption, user_name
 from outlast.cli.rendering.documents import approval_json, question_json
@@ -139,7 +140,7 @@ def _object(text: str) -> dict[str, JSON]:
     return value
 
 
-@app.command()
+@app.command(cls=WithNumbers)
 def answer(
     id: IdArgument,
     question: Annotated[

@@ -10,6 +10,7 @@ import typer
 
 from outlast.cli.arguments import Callee, WrongWords, arguments_for, given
 from outlast.cli.loading import known_workflow
+from outlast.cli.negative_numbers import WithNumbers
 from outlast.cli.opening import opened
 from outlast.cli.options import (
     ArgOption,
@@ -36,7 +37,7 @@ UNCHECKED = (
 )
 
 
-@app.command()
+@app.command(cls=WithNumbers)
 def signal(
     id: IdArgument,
     name: NameArgument,
@@ -65,7 +66,7 @@ def signal(
     asyncio.run(sent())
 
 
-@app.command()
+@app.command(cls=WithNumbers)
 def query(
     id: IdArgument,
     name: NameArgument,
@@ -96,7 +97,7 @@ def query(
     typer.echo(value_json(asyncio.run(answered())))
 
 
-@app.command()
+@app.command(cls=WithNumbers)
 def update(
     id: IdArgument,
     name: NameArgument,

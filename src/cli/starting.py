@@ -10,6 +10,7 @@ import typer
 from outlast.cli.arguments import Callee, WrongWords, arguments_for, given
 from outlast.cli.filters import tags_of
 from outlast.cli.loading import workflow_called
+from outlast.cli.negative_numbers import WithNumbers
 from outlast.cli.opening import opened
 from outlast.cli.options import ArgOption, BackendOption, InputOption, ModuleOption, WordsArgument
 from outlast.cli.rendering.documents import value_json
@@ -18,7 +19,7 @@ from outlast.cli.waiting import waited
 app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command()
+@app.command(cls=WithNumbers)
 def start(
     workflow: Annotated[
         str, typer.Argument(metavar="WORKFLOW", help="The name of the workflow, or MODULE:NAME.")

@@ -20,10 +20,8 @@ def check_timedelta(what: str, given: Any, problem: Problem = DefinitionError) -
 
 def check_whole_number(what: str, given: Any, least: int, problem: Problem = DefinitionError) -> None:
     """Raise `problem` unless this is a whole number that is not less than `least`."""
-    if not isinstance(given, int):
+    if isinstance(given, bool) or not isinstance(given, int) or given < least:
         raise problem(f"{what} is {given!r}; use a whole number, {least} or more")
-    if given < least:
-        raise problem(f"{what} is {given}; use {least} or more")
 
 
 def check_mapping(what: str, given: Any, write: str, problem: Problem = DefinitionError) -> None:
@@ -39,7 +37,11 @@ def check_list(what: str, given: Any, problem: Problem = DefinitionError) -> Non
         raise problem(f"{what} must be a list, not {shown}: write [...]")
 
 
-def check_text(what: str, given: Any, problem: Problem = DefinitionError) -> None:
+def check_text(
+    what: str, given: Any, problem: Problem = DefinitionError, *, may_be_empty: bool = True
+) -> None:
     """Raise `problem` unless this is a text."""
     if not isinstance(given, str):
         raise problem(f"{what} must be text, not {type(given).__name__}")
+    if not may_be_empty and not given.strip():
+        raise problem(f"{what} is {given!r}; use a text that is not empty")

@@ -51,7 +51,7 @@ class KeepLastTurns:
     """Keeps the last `turns` replies with their results, and the messages that led to them.
 
     Raises:
-        DefinitionError: `turns` is less than 1.
+        DefinitionError: `turns` is not a whole number of 1 or more.
     """
 
     turns: int
@@ -80,7 +80,7 @@ class TokenBudget:
     alone are more.
 
     Raises:
-        DefinitionError: `tokens` is less than 1.
+        DefinitionError: `tokens` is not a whole number of 1 or more.
     """
 
     tokens: int

@@ -91,7 +91,7 @@ elsewhere in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -623,7 +623,10 @@ class ChildFailed(OutlastError):
 
 @dataclass(eq=False)
 class ChildrenFailed(OutlastError):
-    """Some of the children that `workflow.map` started did not complete; all others did."""
+    """Some of the children that `workflow.map` started did not complete; all others did.
+
+    Where it is raised, the results of those are on `results`, by the number of the item; no journal has them.
+    """
 
     workflow: str
     count: int
@@ -632,6 +635,10 @@ class ChildrenFailed(OutlastError):
     """The numbers of the items whose children did not complete, from 0."""
     messages: Sequence[str]
     """The errors of the first of them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.results: Mapping[int, Any] = {}
 
     def wording(self) -> str:
         numbers = ", ".join(map(str, self.failed[:20]))

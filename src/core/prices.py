@@ -82,6 +82,9 @@ def written_tokens(usage: Usage) -> int:
     return max(usage.completion_tokens, usage.total_tokens - read_tokens(usage))
 
 
+_WRITTEN = 'prices={"the model": outlast.Price(input=…, output=…)}'
+
+
 class Prices(Mapping[str, Price]):
     """The prices that a session is given, by the names of models and connectors; it does not change."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from outlast.core.agents import AgentSpec
-from outlast.core.argument_checks import check_whole_number
+from outlast.core.argument_checks import check_text, check_whole_number
 from outlast.core.chunks import Content, TextChunk, as_chunks, text_of
 from outlast.core.context_processors import ContextProcessor, KeepLastTurns, blocks_of, estimated_tokens
 from outlast.core.entries import Entry, FunctionCall, FunctionResult, MessageInput, MessageOutput
@@ -117,10 +117,9 @@ class SummariseHistory:
     def __post_init__(self) -> None:
         for name in ("over_tokens", "keep_turns"):
             check_whole_number(f"{name} of SummariseHistory", getattr(self, name), 1)
-        if self.model is not None and not self.model.strip():
-            raise DefinitionError("the model of SummariseHistory is an empty text; name one, or leave it out")
-        if not self.instructions.strip():
-            raise DefinitionError("the instructions of SummariseHistory are empty; leave them out instead")
+        if self.model is not None:
+            check_text("the model of SummariseHistory", self.model, may_be_empty=False)
+        check_text("the instructions of SummariseHistory", self.instructions, may_be_empty=False)
 
     def __call__(self, conversation: Sequence[Entry]) -> Sequence[Entry]:
         """Return the conversation unchanged: the run has already put the summary in."""

@@ -208,6 +208,7 @@ class TestTemporalDurability(DurabilityContract):
         ),
         *("a_summary_in_the_middle", "d3_runs_within_a_run", "a_run_waits_at_a_limit"),
         *("d17_only_a_call_that_waits", "d17_the_calls_of_all", "d17_a_denied_call"),
+        "map_runs_a_thousand",
     )
 
 

@@ -115,17 +115,19 @@ def test_questions_are_listed_and_answered(tmp_path: Path) -> None:
         assert "How many?" in call("pending").stdout
         wrong = call("answer", "t-1", asked["key"], "many")
         assert (wrong.exit_code, wrong.stdout) == (1, "")
-        assert call("answer", "t-1", asked["key"], "3", "--by", "Ann").stdout == f"answered {asked['key']}\n"
+        assert call("answer", "t-1", asked["key"], "-3", "--by", "Ann").stdout == f"answered {asked['key']}\n"
+        misspelt = call("answer", "t-1", asked["key"], "4", "--bye", "Ann")
+        assert misspelt.exit_code == 2
         late = call("answer", "t-1", asked["key"], "4")
         assert late.exit_code == 1
         assert asked["key"] in late.stderr
         [why] = waiting(1)
-        assert call("answer", "t-1", why["key"], "7").exit_code == 0
+        assert call("answer", "t-1", why["key"], "-7").exit_code == 0
         result = call("start", "curious", "--id", "t-1", "--module", "curious", "--wait").stdout
-    assert json.loads(result.splitlines()[-1]) == [3, "7"]
+    assert json.loads(result.splitlines()[-1]) == [-3, "-7"]
     shown = call("show", "t-1").stdout
     assert "question to ops: How many?" in shown
-    assert "question answered by Ann: 3" in shown
+    assert "question answered by Ann: -3" in shown
 
 
 DRIVER = """

@@ -59,6 +59,7 @@ def test_an_execution_gets_signals_answers_and_ends() -> None:
     assert sent.returncode == 0
     assert "is sent to d-1; nothing has checked it" in sent.stderr
     assert "--module" in sent.stderr
+    assert call("signal", "d-1", "note", "none", "-2").returncode == 0
     assert (
         call("signal", "d-1", "note", "--arg", "text=milk", "--arg", "times=2", "--module", "desk").stdout
         == ""

@@ -173,7 +173,7 @@ def test_entries_are_counted_by_the_given_function() -> None:
 
 @pytest.mark.parametrize("make", [KeepLastTurns, TokenBudget])
 def test_a_processor_that_keeps_nothing_is_refused(make: Any) -> None:
-    with pytest.raises(DefinitionError, match="use 1 or more"):
+    with pytest.raises(DefinitionError, match="use a whole number, 1 or more"):
         make(0)
 
 

@@ -182,8 +182,8 @@ def test_the_summariser_is_the_active_agents_model_with_nothing_else_of_it() -> 
     [
         ({"over_tokens": 0}, "over_tokens of SummariseHistory is 0"),
         ({"keep_turns": 0}, "keep_turns of SummariseHistory is 0"),
-        ({"model": " "}, "name one, or leave it out"),
-        ({"instructions": ""}, "instructions of SummariseHistory are empty"),
+        ({"model": " "}, "the model of SummariseHistory is ' '; use a text"),
+        ({"instructions": ""}, "instructions of SummariseHistory is ''"),
     ],
 )
 def test_a_summariser_that_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -101,6 +101,11 @@ def test_exceptions_that_end_an_activity_are_known_by_name() -> None:
     "options",
     [
         {"retry_policy_max_attempts": 0},
+        {"retry_policy_max_attempts": "3"},
+        {"retry_policy_initial_interval": 5},
+        {"start_to_close_timeout": 5},
+        {"heartbeat_timeout": 0.5},
+        {"retry_policy_backoff_coefficient": "2"},
         {"retry_policy_backoff_coefficient": 0.5},
         {"start_to_close_timeout": timedelta(0)},
         {"heartbeat_timeout": timedelta(seconds=-1)},

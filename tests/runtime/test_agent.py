@@ -132,7 +132,7 @@ async def test_a_session_refuses_what_it_cannot_do_before_the_first_call() -> No
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"max_parallel_tools": 0}, "max_parallel_tools of agent 'a' is 0; use 1 or more"),
+        ({"max_parallel_tools": 0}, "max_parallel_tools of agent 'a' is 0; use a whole number, 1 or more"),
         (
             {"tool_choice": "use the best"},
             "tool_choice of agent 'a' is 'use the best'; use one of auto, none",

@@ -187,6 +187,25 @@ async def test_nobody_can_be_asked_in_a_plain_script() -> None:
     assert made == []
 
 
+ASKING = outlast.AskPerson()
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [ASKING],
+        [outlast.ToolIndex([ASKING])],
+        [outlast.Agent(model="m", name="within", tools=[ASKING])],
+    ],
+    ids=["a tool", "in an index", "of an agent within"],
+)
+async def test_a_tool_that_asks_a_person_is_refused_in_a_plain_script(tools: Any) -> None:
+    agent = outlast.Agent(model="m", name="clerk", tools=tools)
+    session = outlast.ScriptedSession(lambda request: pytest.fail("a model was asked"))
+    with pytest.raises(outlast.NotSupported, match=r"AskPerson waits .* give it an id and a backend"):
+        await outlast.Runner.run(agent, "Go.", session)
+
+
 COST = Failure.of(BudgetExceeded("clerk", "cost", Decimal("0.5"), Decimal("0.51")))
 CALLS = Failure.of(BudgetExceeded("clerk", "tool_calls", 3, 5))
 TURNS = Failure.of(MaxTurnsExceeded("clerk", 4))

@@ -236,6 +236,12 @@ async def test_outside_a_workflow_there_is_nothing_to_wait_for() -> None:
         await workflow.wait_condition(lambda: True)
 
 
+@pytest.mark.parametrize("run", [workflow.start_child, workflow.execute_child, workflow.map])
+async def test_outside_a_workflow_there_are_no_children(run: Any) -> None:
+    with pytest.raises(NotInWorkflow, match=r"workflow\."):
+        await run("definition-tests.never", ["an item"])
+
+
 def test_outside_a_workflow_the_logger_is_a_plain_one(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "outlast.workflow"):
         workflow.logger.info("hello")

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVarTuple, overload
 from typing_extensions import TypeVar
 
 from outlast.core.approvals import PendingApproval, Verdict
+from outlast.core.argument_checks import check_text
 from outlast.core.errors import (
     InvalidArguments,
     NoRunAtWork,
@@ -261,9 +262,11 @@ class Steering(Messages, Protocol):
         answered asks it again. If several runs are at work, `run` names one, by the key that its events have.
 
         Raises:
+            DefinitionError: the text is empty.
             NoRunAtWork: no run is at work, or several are; nothing has changed.
             ExecutionAlreadyEnded: the execution has ended.
         """
+        check_text("the text to say", text, may_be_empty=False)
         await self._steer(SAY_UPDATE, text=text, run=run, by=by)
 
     async def interrupt(

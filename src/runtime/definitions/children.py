@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVarTuple, get_args,
 
 from typing_extensions import TypeVar
 
-from outlast.core.argument_checks import check_whole_number
+from outlast.core.argument_checks import check_text, check_whole_number
 from outlast.core.children import GIVEN_ID, ON_PARENT_END, QUEUE, OnParentEnd
 from outlast.core.errors import (
     ActivityFailed,
@@ -258,9 +258,11 @@ async def map(
     this cancels the children that are open.
 
     Raises:
-        ChildrenFailed: some did not complete. It says which, and its cause is the group of their errors.
+        ChildrenFailed: some did not complete. It says which, its cause is the group of their errors, and its
+            `results` are those of the others.
         DefinitionError: `at_once` is not a positive number.
     """
+    running_context("workflow.map")
     definition = definition_of(workflow)
     check_whole_number("at_once, the number of children at a time,", at_once, 1)
     if not isinstance(items, Iterable):
@@ -268,7 +270,7 @@ async def map(
     waiting = list(enumerate(items))
     waiting.reverse()
     count = len(waiting)
-    results: list[Any] = [None] * count
+    results: dict[int, Any] = {}
     failed: dict[int, Exception] = {}
 
     async def work() -> None:
@@ -288,10 +290,10 @@ async def map(
         numbers = sorted(failed)
         errors = [failed[number] for number in numbers]
         quoted = [str(error) for error in errors[:QUOTED_MAX]]
-        raise ChildrenFailed(definition.name, count, numbers, quoted) from ExceptionGroup(
-            "the children that did not complete", errors
-        )
-    return results
+        error = ChildrenFailed(definition.name, count, numbers, quoted)
+        error.results = results
+        raise error from ExceptionGroup("the children that did not complete", errors)
+    return [results[number] for number in range(count)]
 
 
 def _asked(
@@ -312,9 +314,10 @@ def _asked(
             f'on_parent_end is "cancel", "terminate" or "abandon", and says what happens to the child when '
             f"its parent ends, not {on_parent_end!r}"
         )
-    for text in (id, task_queue):
+    for name, text in (("id", id), ("task_queue", task_queue)):
         try:
             if text is not None:
+                check_text(f"the {name} of a child", text, may_be_empty=False)
                 check_id(text)
         except ValueError as error:
             raise DefinitionError(f"a child cannot have that id or task queue: {error}") from error

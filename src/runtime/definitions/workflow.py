@@ -88,7 +88,7 @@ def define(
     """
 
     if keep is not None:
-        check_timedelta("keep", keep)
+        check_timedelta("keep, how long an execution is kept,", keep)
 
     def decorate(cls: Any) -> Any:
         if not isinstance(cls, type):
@@ -308,6 +308,15 @@ def tag(tags: Mapping[str, str | None]) -> None:
     context.state[_TAGS] = after
 
 
+def check_question(question: Any, to: Any, timeout: Any) -> None:
+    """Raise DefinitionError unless these can be a question, those who are asked, and how long it waits."""
+    check_text("the question to a person", question, may_be_empty=False)
+    if to is not None:
+        check_text("to, the people who are asked,", to, may_be_empty=False)
+    if timeout is not None:
+        check_timedelta("the timeout of a question", timeout)
+
+
 @overload
 async def ask(question: str, /, *, timeout: timedelta | None = None, to: str | None = None) -> str: ...
 @overload
@@ -336,13 +345,11 @@ async def ask(
 
     Raises:
         TimeoutError: nobody has answered in time; the question is withdrawn.
-        DefinitionError: the type has no JSON schema.
+        DefinitionError: the type has no JSON schema, or an argument is not of its type.
         NotSupported: this is a native workflow of Temporal.
     """
     context = running_context("workflow.ask")
-    check_text("the question of workflow.ask", question)
-    if timeout is not None:
-        check_timedelta("the timeout of workflow.ask", timeout)
+    check_question(question, to, timeout)
     codec = Codec(answer, owner="the answer")
     schema, definitions = codec.schema()
     key = context.next_key()

@@ -23,9 +23,9 @@ def _is_none(value: object) -> bool:
 class Bounds(Value):
     """The limits of one run, by the names that callers use, and its behaviour at a limit."""
 
-    max_turns: int = Field(default=DEFAULT_MAX_TURNS, ge=1)
-    max_total_tokens: int | None = Field(default=None, ge=1)
-    max_tool_calls: int | None = Field(default=None, ge=0)
+    max_turns: int = Field(default=DEFAULT_MAX_TURNS, ge=1, strict=True)
+    max_total_tokens: int | None = Field(default=None, ge=1, strict=True)
+    max_tool_calls: int | None = Field(default=None, ge=0, strict=True)
     max_wall_time: float | None = Field(default=None, gt=0)
     max_cost: Money | None = Field(default=None, gt=0, exclude_if=_is_none)
     on_limit: OnLimit = "raise"
@@ -48,6 +48,11 @@ class Bounds(Value):
         """
         if isinstance(max_wall_time, timedelta):
             max_wall_time = max_wall_time.total_seconds()
+        if deadline is not None and not isinstance(deadline, (datetime, timedelta)):
+            raise DefinitionError(
+                f"the deadline of the run is {deadline!r}; use a datetime with a time zone, or a timedelta "
+                "from the start of the run, such as timedelta(hours=1)"
+            )
         if isinstance(deadline, timedelta):
             given["deadline_after"] = deadline.total_seconds()
         else:

@@ -19,11 +19,13 @@ from outlast.ports.llm import Session
 from outlast.runtime.definitions.agent import Agent
 from outlast.runtime.definitions.agent_binding import (
     BoundAgents,
+    FunctionTool,
     bind_agents,
     every_agent,
     sources_of,
     starts_within,
 )
+from outlast.runtime.definitions.ask_person import NOBODY_ANSWERS, asks_a_person
 from outlast.runtime.runs.bounds import Bounds
 from outlast.runtime.runs.conversation import (
     Conversation,
@@ -190,7 +192,7 @@ def _checked(agent: Agent[Any], tool_lists: ToolLists, session: Session, context
 
     Raises:
         DefinitionError: they cannot be used so, or not with this session.
-        NotSupported: a tool needs an approval for which this context cannot wait.
+        NotSupported: a tool needs an approval or an answer for which this context cannot wait.
     """
     agents = bind_agents(agent, tool_lists.tools, tool_lists.missing)
     log_left_out(agents.left_out)
@@ -199,7 +201,14 @@ def _checked(agent: Agent[Any], tool_lists: ToolLists, session: Session, context
     agents.check_tool_choices(tool_lists.missing)
     if isinstance(context, PlainContext) and _requires_approval(agents.graph):
         raise NotSupported(NO_APPROVALS)
+    if not context.takes_answers and _asks_a_person(agents):
+        raise NotSupported(NOBODY_ANSWERS)
     return agents
+
+
+def _asks_a_person(agents: BoundAgents) -> bool:
+    bound = agents.bindings.values()
+    return any(isinstance(tool, FunctionTool) and asks_a_person(tool.fn) for tool in bound)
 
 
 def _requires_approval(graph: AgentGraph) -> bool:

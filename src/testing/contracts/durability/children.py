@@ -155,7 +155,34 @@ class MappingParent:
         try:
             return await workflow.map(Child, tasks, at_once=at_once)
         except ChildrenFailed as error:
-            return [error.count, list(error.failed), str(error)]
+            return [error.count, list(error.failed), str(error), sorted(error.results.items())]
+
+
+@workflow.define(name="contract.loose_parent")
+class LooseParent:
+    """Executes a child, with any value for how many at a time."""
+
+    @workflow.entrypoint
+    async def run(self, at_once: Any) -> list[Any]:
+        return await workflow.map(Child, ["one"], at_once=at_once)
+
+
+@workflow.define(name="contract.small_child")
+class SmallChild:
+    """Only adds one."""
+
+    @workflow.entrypoint
+    async def run(self, number: int) -> int:
+        return number + 1
+
+
+@workflow.define(name="contract.parent_of_many")
+class ParentOfMany:
+    """Executes a crowd of small children."""
+
+    @workflow.entrypoint
+    async def run(self, count: int) -> list[int]:
+        return await workflow.map(SmallChild.run, range(count))
 
 
 @workflow.define(name="contract.impatient_parent")
@@ -466,16 +493,23 @@ class ChildContract(DurabilityContractBase):
     async def test_map_says_which_failed_when_all_have_ended(self, stage: Stage) -> None:
         execution, _ = await stage.start(MappingParent, ["one", "fail", "two", "fail again"], 2)
         await stage.worker(MappingParent, Child)
-        count, failed, message = await stage.soon(execution.result())
+        count, failed, message, results = await stage.soon(execution.result())
         assert (count, failed) == (4, [1, 3])
+        assert results == [[0, "one done"], [2, "two done"]]
         assert "2 of 4 children" in message
         assert "no luck" in message
         completed = data_of(await stage.soon(all_events(execution)), ChildCompletedData)
         assert sorted(str(data.result) for data in completed) == ["one done", "two done"]
 
-    async def test_map_refuses_to_run_none_at_once(self, stage: Stage) -> None:
-        execution, _ = await stage.start(MappingParent, ["one"], 0)
-        await stage.worker(MappingParent, Child)
+    async def test_map_runs_a_thousand_children(self, stage: Stage) -> None:
+        execution, _ = await stage.start(ParentOfMany, 1000)
+        await stage.worker(ParentOfMany, SmallChild)
+        assert await stage.soon(execution.result()) == list(range(1, 1001))
+
+    @pytest.mark.parametrize("at_once", [0, 1.5, "2"])
+    async def test_map_refuses_to_run_no_number_at_once(self, stage: Stage, at_once: Any) -> None:
+        execution, _ = await stage.start(LooseParent, at_once)
+        await stage.worker(LooseParent, Child)
         with pytest.raises(ExecutionFailed) as raised:
             await stage.soon(execution.result())
         assert isinstance(raised.value.__cause__, DefinitionError)
