@@ -108,3 +108,20 @@ async def mistakes(backend: Backend, execution: Execution[str]) -> None:
     number: int = await execution.result()  # type: ignore[assignment]
     other: Execution[int] = execution  # type: ignore[assignment]
     print(number, other)
+
+
+@workflow.define
+class Bare:
+    @workflow.entrypoint()
+    async def run(self, number: int) -> str:
+        return str(number)
+
+    @workflow.update(name="double")
+    def double_it(self, number: int) -> int:
+        return 2 * number
+
+
+async def without_parentheses(backend: Backend) -> None:
+    execution = await backend.start(Bare.run, 3)
+    assert_type(await execution.result(), str)
+    assert_type(await execution.update(Bare.double_it, 3), int)
