@@ -22,18 +22,18 @@ UNTYPED: Any = outlast
         (lambda: AGENT.as_tool(max_turns=1.5), "max_turns of an agent tool is 1.5; use a whole number"),
         (lambda: AGENT.as_tool(max_turns="x"), "max_turns of an agent tool is 'x'"),
         (lambda: AGENT.as_tool(max_depth="x"), "max_depth of an agent tool is 'x'"),
-        (lambda: AGENT.as_tool(name=5), "name of an agent tool is 5; use a text"),
-        (lambda: AGENT.as_tool(description=5), "description of an agent tool is 5"),
-        (lambda: UNTYPED.ToolIndex(5), "tools of tool index 'search_tools' must be a list, not int"),
+        (lambda: AGENT.as_tool(name=5), "name of an agent tool must be text, not int"),
+        (lambda: AGENT.as_tool(description=5), "description of an agent tool must be text"),
+        (lambda: UNTYPED.ToolIndex(5), "the tools of a tool index must be a list, not int"),
         (lambda: UNTYPED.ToolIndex([], limit="8"), "limit of tool index 'search_tools' is '8'"),
-        (lambda: UNTYPED.ToolIndex([], name=5), "the name of a tool index is 5"),
+        (lambda: UNTYPED.ToolIndex([], name=5), "the name of a tool index must be text"),
         (lambda: UNTYPED.Handoff(AGENT, input_filter=5), "input_filter of a handoff must be a list, not int"),
-        (lambda: UNTYPED.KeepLastTurns("3"), "number of turns of KeepLastTurns is '3'"),
-        (lambda: UNTYPED.TokenBudget(1.5), "number of tokens of TokenBudget is 1.5"),
+        (lambda: UNTYPED.KeepLastTurns("3"), "turns of KeepLastTurns is '3'"),
+        (lambda: UNTYPED.TokenBudget(1.5), "tokens of TokenBudget is 1.5"),
         (lambda: UNTYPED.SummariseHistory(over_tokens="9"), "over_tokens of SummariseHistory is '9'"),
-        (lambda: UNTYPED.AskPerson(timeout=5), r"timeout of a question is 5; use a timedelta"),
-        (lambda: UNTYPED.AskPerson(to=5), "the people who are asked, is 5; use a text"),
-        (lambda: UNTYPED.workflow.define(keep=5), "how long an execution is kept, is 5; use a timedelta"),
+        (lambda: UNTYPED.AskPerson(timeout=5), r"timeout of a question is 5; give a timedelta"),
+        (lambda: UNTYPED.AskPerson(to=5), r"the people to ask \(to\) must be text"),
+        (lambda: UNTYPED.workflow.define(keep=5), "keep is 5; give a timedelta"),
         (
             lambda: UNTYPED.Agent(model="m", name="a", output_retries="2"),
             "output_retries of agent 'a' is '2'",
@@ -92,19 +92,19 @@ class Wrong:
 
 async def test_workflow_code_is_refused_it() -> None:
     timeout, question, empty, to, child, queue = await outlast.execute_workflow(Wrong, backend="memory:")
-    assert "timedelta(seconds=30)" in timeout
-    assert question.startswith("the question to a person is 5; use a text")
+    assert "timedelta(seconds=0.1)" in timeout
+    assert question.startswith("the question to a person must be text")
     assert empty.startswith("the question to a person is ''")
-    assert "is 5; use a text" in to
-    assert child.startswith("the id of a child is 5")
-    assert queue.startswith("the task_queue of a child is 5")
+    assert "must be text" in to
+    assert child.startswith("the id of a child must be text")
+    assert queue.startswith("the task_queue of a child must be text")
 
 
 @pytest.mark.parametrize("text", ["", " ", 5])
 async def test_nothing_to_say_is_refused(text: Any) -> None:
     async with outlast.connect("memory:") as backend:
         execution = await backend.start(Wrong)
-        with pytest.raises(outlast.DefinitionError, match="the text to say is"):
+        with pytest.raises(outlast.DefinitionError, match="the text to say (is|must be)"):
             await execution.say(text)
 
 

@@ -88,7 +88,7 @@ def define(
     """
 
     if keep is not None:
-        check_timedelta("keep, how long an execution is kept,", keep)
+        check_timedelta("keep", keep)
 
     def decorate(cls: Any) -> Any:
         if not isinstance(cls, type):
@@ -312,7 +312,7 @@ def check_question(question: Any, to: Any, timeout: Any) -> None:
     """Raise DefinitionError unless these can be a question, those who are asked, and how long it waits."""
     check_text("the question to a person", question, may_be_empty=False)
     if to is not None:
-        check_text("to, the people who are asked,", to, may_be_empty=False)
+        check_text("the people to ask (to)", to, may_be_empty=False)
     if timeout is not None:
         check_timedelta("the timeout of a question", timeout)
 
