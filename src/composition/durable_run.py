@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 
 from outlast.composition.backends import connect
-from outlast.composition.telling_waits import tell_waits
+from outlast.composition.waits_log import log_waits
 from outlast.core import entries as wire
 from outlast.core.agents import AgentGraph
 from outlast.core.errors import DefinitionError, ExecutionFailed, LimitExceeded
@@ -142,14 +142,14 @@ class DurableCall(Generic[T]):
         """Carry the run on to its end, and return its result."""
         async with self._carried_on() as (execution, worker, caller):
             outcome = self._outcome_of(execution, caller)
-            return cast(RunResult[T], await first_of(outcome, worker.run(), tell_waits(execution)))
+            return cast(RunResult[T], await first_of(outcome, worker.run(), log_waits(execution)))
 
     async def watched(self, emit: EmitEvents) -> RunResult[T]:
         """Do the same, and pass all events of the execution to `emit`, with text as it is written."""
         watched = replace(self, session=_streaming(self.session))
         async with watched._carried_on() as (execution, worker, caller):
             outcome = watched._outcome_of(execution, caller, emit)
-            return cast(RunResult[T], await first_of(outcome, worker.run(), tell_waits(execution)))
+            return cast(RunResult[T], await first_of(outcome, worker.run(), log_waits(execution)))
 
     @asynccontextmanager
     async def _carried_on(self) -> AsyncIterator[tuple[Execution, Any, RunCaller]]:

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, overload
 
 from outlast.adapters.mistral import RemoteSession
 from outlast.composition.durable_run import AT_ONCE, DurableCall, first_of, opened
-from outlast.composition.telling_waits import tell_waits
+from outlast.composition.waits_log import log_waits
 from outlast.core.entries import Entry
 from outlast.core.errors import DefinitionError
 from outlast.core.limits import DEFAULT_MAX_TURNS, OnLimit
@@ -96,7 +96,7 @@ async def execute_workflow(  # type: ignore[misc]
     async with opened(backend) as backend:
         execution = await backend.start(definition.cls, *args, id=id, **kwargs)
         async with backend.worker([definition.cls], **AT_ONCE) as worker:
-            return await first_of(execution.result(), worker.run(), tell_waits(execution))
+            return await first_of(execution.result(), worker.run(), log_waits(execution))
 
 
 class Runner:

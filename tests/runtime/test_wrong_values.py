@@ -104,7 +104,7 @@ async def test_workflow_code_is_refused_it() -> None:
 async def test_nothing_to_say_is_refused(text: Any) -> None:
     async with outlast.connect("memory:") as backend:
         execution = await backend.start(Wrong)
-        with pytest.raises(outlast.DefinitionError, match="the text to say (is|must be)"):
+        with pytest.raises(outlast.DefinitionError, match=r"the text to say (is|must be)"):
             await execution.say(text)
 
 

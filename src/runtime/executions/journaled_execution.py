@@ -81,6 +81,7 @@ from outlast.runtime.executions.inbox_messages import (
 from outlast.runtime.executions.journal_reading import decoded, existing_head, read_existing, read_journal
 from outlast.runtime.executions.rerunning import Rerunner
 from outlast.runtime.executions.store_retry import patiently
+from outlast.runtime.isolation.pace import Pace
 
 T = TypeVar("T")
 
@@ -179,8 +180,11 @@ class JournaledExecution(Execution[Any]):
         # The inbox comes first: a message that a worker takes meanwhile is in the journal then.
         inbox = await self._store.messages(self._id, 0)
         records = await self._reruns.records(self._id)
-        reader = EventReader()
-        events = [event for record in records for event in reader.read(record)]
+        reader, pace, events = EventReader(), Pace(), list[Event]()
+        for record in records:
+            if pace.is_due():
+                await pace.pause()
+            events += reader.read(record)
         taken = {record.message_id for record in records if isinstance(record, SignalReceived)}
         again = counted(records).undelivered
         sent = [_read_message(one.message.body) for one in inbox if one.message.id not in taken]

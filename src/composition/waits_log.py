@@ -1,4 +1,4 @@
-"""Telling whoever runs a script that its execution waits for a person: nothing else would show it."""
+"""Logs in a script that its execution waits for a person: nothing else would show it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LOOK_SECONDS = 3.0
 _IN_WORDS = {WaitingKind.APPROVAL: "approval of", WaitingKind.ANSWER: "an answer to question"}
 
 
-async def tell_waits(execution: Execution) -> NoReturn:
+async def log_waits(execution: Execution) -> NoReturn:
     """Log once, as a warning, each call and question of the execution that waits for a person."""
-    told: set[WaitingFor] = set()
+    logged: set[WaitingFor] = set()
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         with suppress(OutlastError):  # Whoever waits for the execution gets the error, if it lasts.
             for wait in (await execution.describe()).waiting_for:
-                if wait.kind in _IN_WORDS and wait not in told:
-                    told.add(wait)
+                if wait.kind in _IN_WORDS and wait not in logged:
+                    logged.add(wait)
                     logger.warning(
                         "execution %r waits for %s %s (%s); `outlast pending %s` shows it, and how to decide",
                         *(execution.id, _IN_WORDS[wait.kind], wait.text, wait.step, execution.id),

@@ -12,7 +12,7 @@ import pytest
 import outlast
 from outlast import workflow
 from outlast.adapters.scripted import call, say
-from outlast.composition import telling_waits
+from outlast.composition import waits_log
 
 
 @outlast.activity(requires_approval=True)
@@ -21,7 +21,7 @@ async def pay(to: str) -> str:
     return f"{to} is paid"
 
 
-@workflow.define(name="telling_waits_asking")
+@workflow.define(name="waits_log_asking")
 class Asking:
     @workflow.entrypoint
     async def run(self) -> str:
@@ -63,7 +63,7 @@ async def test_a_wait_for_a_person_is_told_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(telling_waits, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(waits_log, "LOOK_SECONDS", 0.01)
     async with outlast.connect(f"sqlite:///{tmp_path}/runs.db") as backend, asyncio.timeout(30):
         running = asyncio.ensure_future(run(backend))
         while told not in caplog.text:  # noqa: ASYNC110 - a log announces nothing
