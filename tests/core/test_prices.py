@@ -79,7 +79,7 @@ def test_prices_are_a_value() -> None:
     assert (len(one), list(one), repr(Prices())) == (1, ["a"], "Prices({})")
 
 
-@pytest.mark.parametrize("wrong", [{"a": 1}, {1: PRICE}])
+@pytest.mark.parametrize("wrong", [{"a": 1}, {1: PRICE}, [PRICE], 5])
 def test_what_is_not_a_price_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"outlast\.Price\("):
         Prices(wrong)

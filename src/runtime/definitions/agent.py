@@ -303,8 +303,8 @@ class AgentTool:
         max_turns: The most calls of the agent's model in one run.
         max_depth: The most runs of this tool within one another. An agent that can reach itself through
             tools needs such a bound.
-        keeps_conversation: True if a later call goes on with the conversation of the earlier one, as long as
-            the caller's own conversation goes on. Calls at the same time wait for each other then.
+        keeps_conversation: True if a later call goes on with the conversation of the earlier one, in later
+            runs with the same session too. Calls at the same time wait for each other then.
     """
 
     agent: Agent[Any] | Callable[[], Agent[Any]] = field(kw_only=False)

@@ -249,7 +249,7 @@ class ResumeContract(DurabilityContractBase):
         world.gate(FIRST).set()
         await stage.worker(Resumed)
         unknown, done = await stage.later(execution.result(), 10)
-        assert "unknown" in unknown
+        assert "OutcomeUnknown" in unknown
         assert done == f"{LAST} done"
         assert world.attempts(f"{FIRST} reached") == [1]
 
