@@ -467,10 +467,9 @@ class Inbox(Protocol):
     async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         """Return the messages with a number above `after`, in order; none for an unknown id.
 
-        Consumed ones may be missing.
-
         I4  With a `limit`, which is 1 or more: only the first `limit` of these messages, all of them if there
             are no more.
+        I5  Those that an append has consumed are left out.
         """
 
 

@@ -307,6 +307,17 @@ class ReadsAllMessages(BrokenStore):
         return await super().messages(execution_id, after)
 
 
+class ShowsWhatWasConsumed(BrokenStore):
+    """Messages that an append has consumed are still there."""
+
+    breaks = "i5_"
+    found_by_random_programs = False
+
+    async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
+        execution = self._medium.executions.get(execution_id)
+        return [] if execution is None else execution.inbox[after:][:limit]
+
+
 class LeavesTheNote(BrokenStore):
     """A reason stays when the next append has none."""
 

@@ -293,7 +293,11 @@ class MemoryStore(Store):
 
     async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         execution = self._medium.executions.get(execution_id)
-        return () if execution is None else execution.inbox[after : _end(after, limit)]
+        if execution is None:
+            return ()
+        # Those that were consumed are left out, as where they take up room.
+        after = max(after, execution.consumed)
+        return execution.inbox[after : _end(after, limit)]
 
     # Leases ----------------------------------------------------------------------------------------------
 

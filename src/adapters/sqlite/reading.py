@@ -40,8 +40,8 @@ def messages(
 ) -> Sequence[Delivery]:
     rows = connection.execute(
         """
-        SELECT number, id, body FROM message
-        WHERE execution = (SELECT key FROM execution WHERE id = ?) AND number > ?
+        SELECT number, message.id, body FROM message JOIN execution ON execution.key = message.execution
+        WHERE execution.id = ? AND number > max(?, consumed)
         ORDER BY number LIMIT ?
         """,
         (execution_id, after, _EVERY if limit is None else limit),

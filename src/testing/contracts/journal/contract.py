@@ -4,7 +4,7 @@
         capabilities = ALL - {StoreCapability.PUSH_WAKEUP}
         new_storage = SqliteStorage.in_temporary_file
 
-Each guarantee of `ports.journal` (J1 to J14, I1 to I4, L1 to L9, P1 to P4, K1 to K4) has at least one test
+Each guarantee of `ports.journal` (J1 to J14, I1 to I5, L1 to L9, P1 to P4, K1 to K4) has at least one test
 with its number; the other tests check the rest of the docstrings there. Then
 `test_random_programs_agree_with_a_list` makes random programs, which nobody would think of. This library's
 own tests have stores that break one guarantee each, and prove that each is caught.

@@ -290,5 +290,5 @@ class FilteringContract(JournalContractBase):
                 Where(**wrong)
 
     def test_k3_a_filter_by_an_unknown_wait_names_those_that_there_are(self) -> None:
-        with pytest.raises(DefinitionError, match=r"'lunch'.* held, paused, worker, .*, condition"):
+        with pytest.raises(DefinitionError, match=r"'lunch'.* held, paused, code, worker, .*, condition"):
             Where(waiting_for="lunch")

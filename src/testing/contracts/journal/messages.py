@@ -1,4 +1,4 @@
-"""Sending messages to an inbox, each exactly once: I1 to I4."""
+"""Sending messages to an inbox, each exactly once: I1 to I5."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ class InboxContract(JournalContractBase):
                     got = await store.messages("e", after, limit)
                     assert [delivery.number for delivery in got] == list(range(after + 1, 10))[:limit]
         assert list(await store.messages("nobody", 0, 3)) == []
+
+    async def test_i5_messages_that_were_consumed_are_left_out(self, storage: Storage, store: Store) -> None:
+        await store.create(new_execution(), FIRST)
+        for number in range(1, 4):
+            await store.send("e", Message(f"m{number}", b"body"))
+        claim = await self.claim_one(store)
+        await store.append(claim, 1, [], Commit(consumed=2))
+        async with storage.open() as other:
+            for reader in (store, other):
+                assert [delivery.number for delivery in await reader.messages("e", 0)] == [3]
+        await store.append(claim, 1, [RECORDS[0]], Commit(consumed=3, status=Status.FAILED))
+        assert list(await store.messages("e", 0)) == []
 
     async def test_i2_sending_a_message_again_changes_nothing(self, storage: Storage, store: Store) -> None:
         await store.create(new_execution(), FIRST)
