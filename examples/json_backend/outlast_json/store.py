@@ -168,10 +168,12 @@ class JsonStore(Store):
     async def messages(self, execution_id: str, after: int, limit: int | None = None) -> Sequence[Delivery]:
         with self._file.reading() as data:
             execution = data["executions"].get(execution_id)
-            later = [] if execution is None else execution["inbox"][after:][:limit]
+            if execution is None:
+                return []
+            first = max(after, execution["consumed"])
             return [
                 Delivery(number, Message(id, b64decode(body)))
-                for number, (id, body) in enumerate(later, after + 1)
+                for number, (id, body) in enumerate(execution["inbox"][first:][:limit], first + 1)
             ]
 
     # Leases
