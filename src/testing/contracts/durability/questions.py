@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from pydantic import BaseModel, Field
@@ -79,6 +80,18 @@ class Modest:
         asking = call("ask_person", {"question": "May I?"})
         agent = Agent(model="m", name="modest", tools=[AskPerson("boss", timeout=PATIENCE)])
         result = await Runner.run(agent, "Go.", ScriptedSession({"modest": [asking, asking, say("Done.")]}))
+        return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
+
+
+@workflow.define(name="contract.form_filling")
+class FormFilling:
+    """Runs an agent that asks a person for an account."""
+
+    @workflow.entrypoint
+    async def run(self) -> list[str]:
+        asking = call("ask_person", {"question": "Which account?"})
+        agent = Agent(model="m", name="clerk", tools=[AskPerson(answer=Account)])
+        result = await Runner.run(agent, "Go.", ScriptedSession({"clerk": [asking, say("Done.")]}))
         return [entry.result for entry in result.entries if isinstance(entry, FunctionResult)]
 
 
@@ -198,6 +211,17 @@ class QuestionContract(DurabilityContractBase):
         granted, unheard = await stage.later(execution.result(), 5)
         assert granted == "You may."
         assert "TimeoutError" in unheard
+
+    async def test_an_agent_asks_a_person_for_a_value_of_a_type(self, stage: Stage) -> None:
+        execution, _ = await stage.start(FormFilling)
+        await stage.worker(FormFilling)
+        [question] = await self.open_questions(stage, execution, 1)
+        assert list(cast(Any, question.answer_schema)["properties"]) == ["number", "kind"]
+        with pytest.raises(InvalidArguments):
+            await stage.soon(execution.answer(question.key, {"number": "seven"}))
+        await stage.soon(execution.answer(question.key, {"number": 7}))
+        [result] = await stage.soon(execution.result())
+        assert json.loads(result) == {"number": 7, "kind": "giro"}
 
     async def test_d10_a_question_is_withdrawn_when_its_execution_is_cancelled(self, stage: Stage) -> None:
         execution, _ = await stage.start(Curious)
