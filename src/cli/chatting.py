@@ -86,8 +86,10 @@ async def _chat(target: str, id: str, session: str | None, url: str | None) -> N
 async def _show_waits(execution: Execution, printer: Printer) -> None:
     """Print what an answer to an earlier message waits for."""
     for one in (await execution.describe()).waiting_for:
-        if one.kind in (WaitingKind.PAUSED, WaitingKind.HELD):
-            printer.stopped(one.text or one.kind)
+        if one.kind is WaitingKind.PAUSED:
+            printer.stopped(one.text or pause_in_words(None))
+        elif one.kind is WaitingKind.HELD:
+            printer.stopped(f"held: {one.text}")
     for approval in await execution.pending():
         printer.approval(approval.agent, approval.tool, approval.arguments, approval.call_id)
     for question in await execution.questions():

@@ -64,6 +64,11 @@ leading = outlast.ScriptedSession(lead)
 class Support(outlast.AgentWorkflow):
     agent = clerk
     session = session
+
+
+@outlast.workflow.define(name="unready", on_failure="hold")
+class Unready(outlast.AgentWorkflow):
+    session = session
 """
 
 
@@ -106,9 +111,11 @@ def outlast(folder: Path, *arguments: str) -> None:
 
 
 @contextmanager
-def open_chat(folder: Path, module: str = MODULE) -> Iterator[subprocess.Popen[str]]:
+def open_chat(
+    folder: Path, module: str = MODULE, arguments: tuple[str, ...] = LEADER
+) -> Iterator[subprocess.Popen[str]]:
     (folder / "talk.py").write_text(module)
-    command = [sys.executable, "-m", "outlast.cli", "chat", *LEADER]
+    command = [sys.executable, "-m", "outlast.cli", "chat", *arguments]
     with subprocess.Popen(
         [*command, "--backend", f"sqlite:///{folder}/chat.db"],
         cwd=folder,
@@ -171,8 +178,19 @@ def test_a_pause_is_said_with_the_command_to_go_on(tmp_path: Path) -> None:
         assert process.stdout.readline() == "hello\n"
         outlast(tmp_path, "pause", "c 1", "--reason", "lunch")
         send(process, "hello")
+        command_on(process, "[paused: lunch; it goes on after: ")
+    with open_chat(tmp_path) as process:
         outlast(tmp_path, "resume", *command_on(process, "[paused: lunch; it goes on after: "))
+        assert process.stdout is not None
+        send(process, "hello")
         assert process.stdout.readline() == "hello\n"
+
+
+def test_a_conversation_that_is_held_says_why(tmp_path: Path) -> None:
+    for _ in range(2):
+        with open_chat(tmp_path, arguments=("talk:Unready", "--id", "c 1")) as process:
+            send(process, "hello")
+            assert command_on(process, "[held: ") == ["c 1"]
 
 
 def test_a_conversation_that_another_agent_cannot_go_on_with_says_so(tmp_path: Path) -> None:
