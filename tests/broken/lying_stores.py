@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from outlast.core.records import Status
 from outlast.ports.clock import Clock
@@ -202,14 +204,16 @@ class AppliesASignalTwice(BrokenBackend):
     breaks = "d9_"
 
     class lifeline(Lifeline):
-        _seen: int = 0
+        _read: ClassVar[defaultdict[str, dict[int, Delivery]]] = defaultdict(dict)
+        """All messages that were read, by execution and number: those that were consumed come again."""
 
         async def messages(
             self, execution_id: str, after: int, limit: int | None = None
         ) -> Sequence[Delivery]:
-            if not self.calls["messages"]:
-                after = 0
-            return await super().messages(execution_id, after, limit)
+            is_first = not self.calls["messages"]
+            read = self._read[execution_id]
+            read.update((one.number, one) for one in await super().messages(execution_id, after, limit))
+            return [one for number, one in sorted(read.items()) if is_first or number > after][:limit]
 
 
 class ReversesSignals(BrokenBackend):

@@ -227,8 +227,8 @@ class Waits:
             "wait_condition takes a function that returns a bool, such as `lambda: self.done`, not True",
         ),
         ("a timeout", "the timeout of wait_condition is '3'; give a timedelta: timedelta(seconds=30)"),
-        ("seconds", "the timeout of workflow.ask is 3; give a timedelta: timedelta(seconds=3)"),
-        ("a question", "the question of workflow.ask must be text, not int"),
+        ("seconds", "the timeout of a question is 3; give a timedelta: timedelta(seconds=3)"),
+        ("a question", "the question to a person must be text, not int"),
         ("items", "workflow.map takes a list of items, one for each child, not 3"),
     ],
 )
