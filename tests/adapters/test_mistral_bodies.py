@@ -37,8 +37,10 @@ def _answer(request: httpx2.Request) -> httpx2.Response:
 
 @pytest.fixture(scope="module")
 def sdk() -> Iterator[Mistral]:
+    # Without a client for async calls the SDK makes one, and closes it on whatever loop collects it.
+    unused = httpx2.AsyncClient()
     with httpx2.Client(transport=httpx2.MockTransport(_answer)) as client:
-        yield Mistral(api_key=lambda: "k", server_url="http://x", client=client)
+        yield Mistral(api_key=lambda: "k", server_url="http://x", client=client, async_client=unused)
 
 
 def sent_by(send: Callable[..., object], **body: Any) -> str:

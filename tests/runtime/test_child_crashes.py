@@ -50,7 +50,7 @@ async def test_a_crash_at_any_call_of_the_store_makes_no_second_child(after_effe
             execution, _ = await stage.start(MappingParent, ["one", "two", "fail"], 2)
             has_died = await crash(stage, execution, call, after_effect=after_effect)
             await stage.worker(MappingParent, Child)
-            count, failed, _ = await stage.later(execution.result(), 60)
+            count, failed, *_ = await stage.later(execution.result(), 60)
             assert (count, failed) == (3, [2])
             started = data_of(await stage.soon(all_events(execution)), ChildStartedData)
             assert len(started) == len({data.child for data in started}) == 3
